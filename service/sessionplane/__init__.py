@@ -1,0 +1,1 @@
+"""sessionplane: the sessions of chat and agent back ends. Importing it imports nothing else."""

@@ -1,0 +1,255 @@
+"""Every way in which sessionplane says no.
+
+An error is a class with a stable `reason`; its docstring is the message that callers read, with the
+details filled in. Domain and store raise them, `rpc.status` has the one table to gRPC codes, and the
+list in docs/protocol.md is generated from here. A message never carries payloads, lease tokens or
+text of other exceptions.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class SessionPlaneError(Exception):
+    """The request was refused."""
+
+    reason: ClassVar[str] = ""
+
+    def __init__(self, **details: object) -> None:
+        self.details = {name: str(value) for name, value in details.items()}
+        super().__init__((type(self).__doc__ or "").format_map(_Details(self.details)))
+
+
+class _Details(dict[str, str]):
+    """Fills a message; a detail that was not given shows as its name instead of failing the refusal."""
+
+    def __missing__(self, name: str) -> str:
+        return f"({name})"
+
+
+class Malformed(SessionPlaneError):
+    """The request is not a valid protobuf message of this method. Check the client's stubs and its text for bad UTF-8."""
+
+    reason = "MALFORMED"
+
+
+class LimitExceeded(SessionPlaneError):
+    """{field} is over its limit: {actual}, at most {limit}. Send less."""
+
+    reason = "LIMIT_EXCEEDED"
+
+
+class FieldInvalid(SessionPlaneError):
+    """{field} cannot be used: {problem}."""
+
+    reason = "FIELD_INVALID"
+
+
+class KeyInvalid(SessionPlaneError):
+    """{field} is not a usable key: {problem}."""
+
+    reason = "KEY_INVALID"
+
+
+class AgentMismatch(SessionPlaneError):
+    """{field} names agent {agent}, and that does not fit: {problem}."""
+
+    reason = "AGENT_MISMATCH"
+
+
+class FilterInvalid(SessionPlaneError):
+    """The filter cannot be used: {problem}."""
+
+    reason = "FILTER_INVALID"
+
+
+class TokenInvalid(SessionPlaneError):
+    """The resume token cannot be used: {problem}. Send a token as it came, or none."""
+
+    reason = "TOKEN_INVALID"
+
+
+class PageTokenInvalid(SessionPlaneError):
+    """The page token does not belong to this request. Send it with the arguments of the page before, or begin again."""
+
+    reason = "PAGE_TOKEN_INVALID"
+
+
+class RequestIdReused(SessionPlaneError):
+    """This request_id was used for another request at {first_seen_at}. Use a new one for a new request."""
+
+    reason = "REQUEST_ID_REUSED"
+
+
+class SessionNotFound(SessionPlaneError):
+    """There is no session {session_id}. Resolve the key to find the session that holds it."""
+
+    reason = "SESSION_NOT_FOUND"
+
+
+class RunNotFound(SessionPlaneError):
+    """There is no run {run_id}."""
+
+    reason = "RUN_NOT_FOUND"
+
+
+class InterruptNotFound(SessionPlaneError):
+    """There is no interrupt {interrupt_id}."""
+
+    reason = "INTERRUPT_NOT_FOUND"
+
+
+class KeyNotBound(SessionPlaneError):
+    """No session holds the key {canonical_key}. ResolveSession creates one."""
+
+    reason = "KEY_NOT_BOUND"
+
+
+class InvalidTransition(SessionPlaneError):
+    """{subject} cannot go from {from} to {to}. Nothing was changed."""
+
+    reason = "INVALID_TRANSITION"
+
+
+class SessionEnded(SessionPlaneError):
+    """Session {session_id} is final and cannot run again. Go on with the session that holds its key now."""
+
+    reason = "SESSION_ENDED"
+
+
+class RunIdReused(SessionPlaneError):
+    """The run id {run_id} is in use for another session or other content. Use a new run id for new work."""
+
+    reason = "RUN_ID_REUSED"
+
+
+class KeyMismatch(SessionPlaneError):
+    """Session {session_id} holds another key and cannot be bound to this one."""
+
+    reason = "KEY_MISMATCH"
+
+
+class KeyBound(SessionPlaneError):
+    """The key is held by session {session_id} already."""
+
+    reason = "KEY_BOUND"
+
+
+class RunFinished(SessionPlaneError):
+    """Run {run_id} has ended ({outcome}). Stop working on it."""
+
+    reason = "RUN_FINISHED"
+
+
+class LeaseLost(SessionPlaneError):
+    """The lease token is not the current one of run {run_id}. Stop working on it."""
+
+    reason = "LEASE_LOST"
+
+
+class RunSequenceGap(SessionPlaneError):
+    """Events are missing: the next run_sequence is {expected}. Publish from there."""
+
+    reason = "RUN_SEQUENCE_GAP"
+
+
+class StoreReplaced(SessionPlaneError):
+    """The resume token is of another database. Begin without a token."""
+
+    reason = "STORE_REPLACED"
+
+
+class RunInProgress(SessionPlaneError):
+    """Run {active_run_id} is active in this session and the policy is REJECT. Wait for its end, or enqueue."""
+
+    reason = "RUN_IN_PROGRESS"
+
+
+class TokenCompacted(SessionPlaneError):
+    """The events after this resume token were removed by retention. Go on with the floor's token in `floor_token`."""
+
+    reason = "TOKEN_COMPACTED"
+
+
+class LogBehindToken(SessionPlaneError):
+    """The log is shorter than what this resume token has seen: events were lost on the server's disk."""
+
+    reason = "LOG_BEHIND_TOKEN"
+
+
+class Checksum(SessionPlaneError):
+    """The log of session {session_id} is damaged at sequence {sequence}. It is not served; restore a backup."""
+
+    reason = "CHECKSUM"
+
+
+class RunQueueFull(SessionPlaneError):
+    """{limit} runs wait in this session already. Wait until one has finished."""
+
+    reason = "RUN_QUEUE_FULL"
+
+
+class LogFull(SessionPlaneError):
+    """The log of session {session_id} is full ({limit}). Finish the run; its terminal is accepted."""
+
+    reason = "LOG_FULL"
+
+
+class StreamLimit(SessionPlaneError):
+    """Too many streams are open ({limit} {scope}). Close one, or try again later."""
+
+    reason = "STREAM_LIMIT"
+
+
+class SlowConsumer(SessionPlaneError):
+    """The stream was not read for {seconds} s. Resume with the newest token."""
+
+    reason = "SLOW_CONSUMER"
+
+
+class StorageFull(SessionPlaneError):
+    """The server's disk is full. Nothing was changed; try again when there is space."""
+
+    reason = "STORAGE_FULL"
+
+
+class Overloaded(SessionPlaneError):
+    """The server has more work waiting than it accepts. Nothing was changed; try again shortly."""
+
+    reason = "OVERLOADED"
+
+
+class Starting(SessionPlaneError):
+    """The server is starting. Try again shortly."""
+
+    reason = "STARTING"
+
+
+class Draining(SessionPlaneError):
+    """The server is stopping. Try again: another process may have taken over."""
+
+    reason = "DRAINING"
+
+
+class StoreBusy(SessionPlaneError):
+    """The database is held by another process. Nothing was changed; try again shortly."""
+
+    reason = "STORE_BUSY"
+
+
+class StoreFailed(SessionPlaneError):
+    """The database failed and the server is stopping. Try again: what became of this call, its request_id tells."""
+
+    reason = "STORE_FAILED"
+
+
+class Disconnected(SessionPlaneError):
+    """This stream was replaced by a newer one, or ended by an operator."""
+
+    reason = "DISCONNECTED"
+
+
+def leaves() -> list[type[SessionPlaneError]]:
+    """Every error that can reach a caller, in the order of this file."""
+    return [error for error in SessionPlaneError.__subclasses__() if error.reason]

@@ -1,0 +1,99 @@
+"""Every bound of the service, in one place. What is not bounded here is a bug.
+
+Times are milliseconds, sizes bytes. Each field carries its one-line meaning, from which the table in
+docs/protocol.md is generated. All can be set (see `settings`), so tests shrink what they are about.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+
+
+def _bound(default: int, meaning: str) -> int:
+    value: int = field(default=default, metadata={"meaning": meaning})
+    return value
+
+
+_S = 1_000
+_MIN = 60 * _S
+_H = 60 * _MIN
+_KIB = 1024
+_MIB = 1024 * _KIB
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """The bounds of one server. The defaults are the documented ones."""
+
+    # What a request may hold.
+    raw_key_bytes_max: int = _bound(1 * _KIB, "a key as it is sent")
+    key_rest_bytes_max: int = _bound(512, "a canonical key behind its agent")
+    id_bytes_max: int = _bound(128, "a request, run, runner or pool id, a name, a custom event's type")
+    reason_bytes_max: int = _bound(1 * _KIB, "the reason of an interrupt")
+    failure_message_bytes_max: int = _bound(4 * _KIB, "the message of a run's failure")
+    payload_bytes_max: int = _bound(256 * _KIB, "an input, a result, the body of one event")
+    publish_events_max: int = _bound(256, "events in one publication")
+    publish_bytes_max: int = _bound(1 * _MIB, "bytes in one publication")
+    request_bytes_max: int = _bound(1 * _MIB + 64 * _KIB, "a request message")
+    labels_max: int = _bound(32, "labels of a session or run")
+    labels_bytes_max: int = _bound(4 * _KIB, "all labels of a session or run together")
+
+    # What an answer may hold.
+    page_sessions_max: int = _bound(1_000, "sessions in a page")
+    page_events_max: int = _bound(1_000, "events in a page")
+    page_bytes_max: int = _bound(1 * _MIB, "a page")
+    batch_events_max: int = _bound(256, "events in one frame of a stream")
+    batch_bytes_max: int = _bound(256 * _KIB, "bytes in one frame of a stream; one larger event goes alone")
+    terminal_text_bytes_max: int = _bound(256 * _KIB, "the text of a terminal")
+
+    # Sessions and runs.
+    run_queue_max: int = _bound(20, "runs that wait in a session")
+    lease_ms_default: int = _bound(15 * _S, "a lease")
+    lease_ms_min: int = _bound(2 * _S, "the shortest lease")
+    lease_ms_max: int = _bound(10 * _MIN, "the longest lease")
+    interrupt_grace_ms_default: int = _bound(10 * _S, "the grace of an interrupt")
+    interrupt_grace_ms_max: int = _bound(5 * _MIN, "the longest grace of an interrupt")
+    start_timeout_ms_default: int = _bound(10 * _MIN, "how long a run waits for a runner")
+    start_timeout_ms_max: int = _bound(24 * _H, "the longest start_timeout")
+    run_timeout_ms_default: int = _bound(24 * _H, "how long a run takes from its first claim")
+    run_timeout_ms_max: int = _bound(7 * 24 * _H, "the longest run_timeout")
+    timeout_ms_min: int = _bound(1 * _S, "the shortest start_timeout and run_timeout")
+    detach_linger_ms: int = _bound(10 * _S, "how long the last attached subscriber may be away")
+    log_events_max: int = _bound(50_000, "events in one session's log")
+    log_bytes_max: int = _bound(50 * _MIB, "bytes in one session's log")
+    request_id_ms: int = _bound(24 * _H, "how long a request id is remembered")
+
+    # Streams and waits.
+    session_streams_max: int = _bound(256, "streams of one session")
+    server_streams_max: int = _bound(20_000, "streams of one server")
+    progress_after_ms: int = _bound(10 * _S, "silence on a stream before a progress frame")
+    slow_subscriber_ms: int = _bound(30 * _S, "how long a subscriber may not read")
+    stream_abort_ms: int = _bound(5 * _S, "how long ending a slow stream may take")
+    pending_timeout_ms_max: int = _bound(10 * _MIN, "how long a stream waits for a run that does not exist")
+    wait_ms_max: int = _bound(60 * _S, "how long WaitRun and ClaimRun wait")
+    wait_margin_ms_min: int = _bound(100, "how long before a call's deadline a waiting call answers")
+    drain_ms: int = _bound(10 * _S, "how long stopping may take")
+
+    # Memory of one process.
+    writer_commands_max: int = _bound(5_000, "commands that wait for the writer")
+    writer_bytes_max: int = _bound(64 * _MIB, "bytes that wait for the writer")
+    group_commands_max: int = _bound(512, "commands in one commit")
+    tail_events_max: int = _bound(1_024, "newest events kept in memory for each followed session")
+    tail_bytes_max: int = _bound(1 * _MIB, "bytes of newest events kept in memory for each followed session")
+    pool_waiters_max: int = _bound(1_000, "runners that wait on one pool")
+    waiters_max: int = _bound(20_000, "calls that wait in one server")
+    drive_window_max: int = _bound(64, "publications of one DriveRun that wait for their commit")
+    key_cache_max: int = _bound(4_096, "spellings whose canonical form is remembered")
+    touched_sessions_max: int = _bound(10_000, "sessions whose last interaction waits to be written")
+
+    # Upkeep.
+    sweep_ms: int = _bound(1 * _S, "the period in which leases and deadlines are looked at")
+    upkeep_step_max: int = _bound(200, "rows that one step of upkeep touches")
+
+
+DEFAULT = Limits()
+
+
+def meanings() -> dict[str, str]:
+    """The one-line meaning of each bound, by name."""
+    return {each.name: each.metadata["meaning"] for each in fields(Limits)}
