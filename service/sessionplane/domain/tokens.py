@@ -1,0 +1,115 @@
+"""Opaque texts that callers keep for us: resume tokens and page tokens.
+
+A resume token says "everything after this": which database, which session, which sequence, and eight bytes of
+the chain hash there, so that a log which lost or changed its past is noticed. It carries no authority.
+"""
+
+from __future__ import annotations
+
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from binascii import Error as Base64Error
+from dataclasses import dataclass
+from struct import Struct
+from zlib import crc32
+
+from sessionplane.domain.errors import PageTokenInvalid, TokenInvalid
+
+SESSION_PREFIX = "ses_"
+TOKEN_VERSION = 1
+HASH_BYTES = 8
+
+_LAYOUT = Struct(f">B16s16sQ{HASH_BYTES}s")
+_CHECK = Struct(">I")
+_TEXT_MAX = 128
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResumeToken:
+    """A place in a session's log: everything up to `sequence` was accounted for."""
+
+    store_id: str
+    session_id: str
+    sequence: int
+    chain: bytes
+
+    def encode(self) -> str:
+        """Return the text that callers get."""
+        return TokenWriter(store_id=self.store_id, session_id=self.session_id).at(self.sequence, self.chain)
+
+
+class TokenWriter:
+    """Writes the tokens of one session; made once for a stream, asked for every frame."""
+
+    __slots__ = ("_session", "_store")
+
+    def __init__(self, *, store_id: str, session_id: str) -> None:
+        self._store = bytes.fromhex(store_id)
+        self._session = bytes.fromhex(session_id.removeprefix(SESSION_PREFIX))
+
+    def at(self, sequence: int, chain: bytes) -> str:
+        """Return the token of the place behind `sequence`, where the chain hash begins with `chain`."""
+        packed = _LAYOUT.pack(TOKEN_VERSION, self._store, self._session, sequence, chain[:HASH_BYTES])
+        return urlsafe_b64encode(packed + _CHECK.pack(crc32(packed))).rstrip(b"=").decode()
+
+
+def parse_resume_token(text: str) -> ResumeToken:
+    """Read a resume token.
+
+    Raises TokenInvalid for anything that this server never wrote.
+    """
+    raw = _decode(text)
+    if raw is None or len(raw) != _LAYOUT.size + _CHECK.size:
+        raise TokenInvalid(problem="it is not a resume token")
+    packed, check = raw[: _LAYOUT.size], raw[_LAYOUT.size :]
+    if _CHECK.unpack(check)[0] != crc32(packed):
+        raise TokenInvalid(problem="it was cut or changed on its way")
+    version, store, session, sequence, chain = _LAYOUT.unpack(packed)
+    if version != TOKEN_VERSION:
+        raise TokenInvalid(problem="it is of a version that this server does not know")
+    return ResumeToken(
+        store_id=store.hex(), session_id=SESSION_PREFIX + session.hex(), sequence=sequence, chain=chain
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageToken:
+    """Where a list goes on: behind the row with this number and id, under arguments with this fingerprint."""
+
+    arguments: bytes
+    number: int
+    row_id: str
+
+    _LAYOUT = Struct(">8sQ")
+
+    def encode(self) -> str:
+        """Return the text that callers get."""
+        packed = self._LAYOUT.pack(self.arguments[:8], self.number) + self.row_id.encode()
+        return urlsafe_b64encode(packed + _CHECK.pack(crc32(packed))).rstrip(b"=").decode()
+
+
+def parse_page_token(text: str, *, arguments: bytes) -> PageToken:
+    """Read a page token that belongs to these arguments.
+
+    Raises PageTokenInvalid for garbage and for a token of other arguments.
+    """
+    raw = _decode(text)
+    head = PageToken._LAYOUT.size
+    if raw is None or len(raw) < head + _CHECK.size:
+        raise PageTokenInvalid
+    packed, check = raw[: -_CHECK.size], raw[-_CHECK.size :]
+    if _CHECK.unpack(check)[0] != crc32(packed):
+        raise PageTokenInvalid
+    stamp, number = PageToken._LAYOUT.unpack(packed[:head])
+    if stamp != arguments[:8]:
+        raise PageTokenInvalid
+    return PageToken(arguments=stamp, number=number, row_id=packed[head:].decode())
+
+
+def _decode(text: str) -> bytes | None:
+    """Undo base64; None if it is none. The bound keeps garbage from costing anything."""
+    if not text or len(text) > _TEXT_MAX * 2 or not text.isascii():
+        return None
+    try:
+        return urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    except (Base64Error, ValueError):
+        return None

@@ -1,0 +1,1 @@
+"""Durable truth: what is written here survives; what is not, never happened."""

@@ -1,0 +1,213 @@
+"""What the rest of the service may ask of a store: one docstring per method, one promise, one contract test.
+
+A use case is a function of one transaction. It reads through `ReadTx`, or reads and writes through `Tx`, and
+whatever it raises leaves nothing behind. The store knows no rule: it never decides what a state, a lease or a
+policy means. It owns what only it can: sequences without a gap, the chain hash, one terminal per run, and
+the order *commit, then tell*.
+"""
+
+from __future__ import annotations
+
+from asyncio import Future
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, TypeVar
+
+from sessionplane.domain.events import Body, EventKind
+from sessionplane.domain.interrupts import Interrupt
+from sessionplane.domain.keys import SessionKey
+from sessionplane.domain.runs import Run, RunTerminal
+from sessionplane.domain.sessions import Session
+
+T = TypeVar("T")
+
+
+class Entry(NamedTuple):
+    """One committed event. `data` is an encoded `EventBatch` of this one event, so that joined entries are a
+    batch; `chain` is the hash over all events up to this one.
+    """
+
+    sequence: int
+    run_id: str
+    kind: EventKind
+    data: bytes
+    chain: bytes
+
+
+class Place(NamedTuple):
+    """A place in a log: behind this sequence, with the chain hash there."""
+
+    sequence: int
+    chain: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What is remembered of a call with a request id: the hash of its content and the ids it led to."""
+
+    namespace: str
+    rpc: str
+    request_id: str
+    fingerprint: bytes
+    at_ms: int
+    session_id: str = ""
+    run_id: str = ""
+    interrupt_id: str = ""
+    detail: str = ""
+
+
+class Topic(NamedTuple):
+    """What a waiter waits for: something about this subject may have changed. Carries no data of record."""
+
+    kind: str
+    namespace: str
+    subject: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Committed:
+    """What one commit brought: the new entries of each session in order, and the topics to wake."""
+
+    entries: Mapping[str, Sequence[Entry]]
+    topics: Sequence[Topic]
+
+
+class ReadTx(Protocol):
+    """One consistent snapshot."""
+
+    @property
+    def store_id(self) -> str:
+        """The identity of the database: 32 hexadecimal digits, given once."""
+
+    def session(self, namespace: str, session_id: str) -> Session | None:
+        """Return the session, or None if this namespace has none of that id."""
+
+    def session_by_key(self, namespace: str, key: SessionKey) -> Session | None:
+        """Return the session that the key's pointer names: one indexed read."""
+
+    def sessions(self, namespace: str, *, before: tuple[int, str] | None, limit: int) -> list[Session]:
+        """Return sessions by (updated_at_ms, session_id), newest first, strictly before the given pair."""
+
+    def sessions_in_state(self, state: str, *, after: str, limit: int) -> list[Session]:
+        """Return sessions of all namespaces in a state, by session id, strictly after the given one."""
+
+    def run(self, namespace: str, run_id: str) -> Run | None:
+        """Return the run, or None if this namespace has none of that id."""
+
+    def next_queued(self, session_id: str) -> Run | None:
+        """Return the first run in the session's line."""
+
+    def queue_position(self, run: Run) -> int:
+        """Return the place in line of a QUEUED run, 1 is next."""
+
+    def next_pending(self, namespace: str, pool: str) -> Run | None:
+        """Return the oldest PENDING run of the pool."""
+
+    def leased_runs(self, *, after: tuple[str, str], limit: int) -> list[Run]:
+        """Return claimed runs of all namespaces by (namespace, run id), strictly after the given pair."""
+
+    def runs_due(self, *, at_ms: int, limit: int) -> list[Run]:
+        """Return runs whose due_at_ms is at or before the moment, earliest first."""
+
+    def interrupt(self, namespace: str, interrupt_id: str) -> Interrupt | None:
+        """Return the interrupt, or None if this namespace has none of that id."""
+
+    def request(self, namespace: str, rpc: str, request_id: str) -> Request | None:
+        """Return what is remembered of a request id."""
+
+    def head(self, session_id: str) -> Place:
+        """Return the newest place of a session's log. Raises KeyError for an unknown session."""
+
+    def place(self, session_id: str, sequence: int) -> Place | None:
+        """Return the place behind `sequence` (0 is the place before the first event, with an empty chain;
+        the floor's place is known too), or None if the log does not reach it or no longer holds it.
+        """
+
+    def entries(self, session_id: str, *, after: Place, limit: int, bytes_max: int) -> list[Entry]:
+        """Return the entries behind a place, in order: at most `limit`, and no more bytes than `bytes_max`
+        except that a single larger one comes alone. Raises Checksum if one does not fit the chain.
+        """
+
+    def output_text(self, run: Run, *, bytes_max: int) -> tuple[str, bool]:
+        """Join the run's deltas up to `bytes_max` bytes of UTF-8, cut between two characters; False if cut."""
+
+
+class Tx(ReadTx, Protocol):
+    """The writer's transaction: reads see what was written before in it."""
+
+    def add_session(self, session: Session) -> None:
+        """Insert a session. Its log is empty; the head fields of the value are ignored."""
+
+    def save_session(self, session: Session) -> None:
+        """Write all fields but the head's, under a new change number."""
+
+    def touch_session(self, namespace: str, session_id: str, *, interaction_at_ms: int) -> None:
+        """Move the last interaction forward, never back. Changes nothing else; unknown ids are skipped."""
+
+    def bind_key(self, namespace: str, key: SessionKey, session_id: str) -> str:
+        """Insert the key's pointer, unless it is there; return the session id that it names then."""
+
+    def add_run(self, run: Run) -> None:
+        """Insert a run. Raises KeyError if the namespace has one of that id."""
+
+    def save_run(self, run: Run) -> None:
+        """Write all fields of a run."""
+
+    def finish_run(self, run: Run, terminal: RunTerminal, *, at_ms: int) -> Run:
+        """Append the run's terminal, its last event, and write the run with it. Returns the run as written:
+        FINISHED, with outcome, encoded terminal and its sequence. A second terminal is impossible: the store
+        refuses it with an error that rolls the transaction back.
+        """
+
+    def add_interrupt(self, interrupt: Interrupt) -> None:
+        """Insert an interrupt."""
+
+    def save_interrupt(self, interrupt: Interrupt) -> None:
+        """Write an interrupt's stage, mode and times."""
+
+    def append(self, session_id: str, body: Body, *, at_ms: int, run_id: str = "", run_sequence: int = 0) -> int:
+        """Append an event and return its sequence: one more than the head, which it moves. The event is
+        encoded here, once.
+        """
+
+    def remember(self, request: Request) -> None:
+        """Insert a request id. A second one of the same scope is an error that rolls back."""
+
+    def forget_requests(self, *, before_ms: int, limit: int) -> int:
+        """Delete remembered requests that are older; return how many."""
+
+    def wake(self, topic: Topic) -> None:
+        """Wake whoever waits for the topic, once this is committed."""
+
+    def on_undo(self, undo: Callable[[], None]) -> None:
+        """Call `undo` if this use case or its commit fails: for memory that mirrors rows, owned by the
+        writer's thread.
+        """
+
+
+class Store(Protocol):
+    """A database of sessions, owned by this process alone."""
+
+    @property
+    def store_id(self) -> str:
+        """The identity of the database: 32 hexadecimal digits, given once."""
+
+    def submit(self, command: Callable[[Tx], T], *, size: int = 0) -> Future[T]:
+        """Queue a use case for the writer and return its result's future.
+
+        Commands run in the order of submission, each all or nothing. The future is done after the commit was
+        flushed and `on_commit` was called; giving it up does not take the command back. `size` counts
+        against the bound in bytes of what waits. Raises Overloaded (queue full), Draining or StoreFailed at
+        once; the future fails with what the use case raised, StorageFull, StoreBusy or StoreFailed.
+        """
+
+    def read(self, query: Callable[[ReadTx], T]) -> T:
+        """Run a query of a few point reads on the caller's thread, in one snapshot."""
+
+    async def scan(self, query: Callable[[ReadTx], T]) -> T:
+        """Run a query of any length on a reader's thread, in one snapshot."""
+
+    def on_commit(self, listener: Callable[[Committed], None]) -> None:
+        """Set who is told, on the event loop, of each commit that brought entries or topics, before the
+        futures of its commands are done.
+        """
