@@ -3,185 +3,209 @@
 isort:skip_file
 """
 
-import builtins
-import collections.abc
-import google.protobuf.descriptor
-import google.protobuf.internal.containers
-import google.protobuf.message
-import google.protobuf.timestamp_pb2
+from collections import abc as _abc
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
+import builtins as _builtins
 import sys
-import typing
+import typing as _typing
 
-if sys.version_info >= (3, 10):
-    import typing as typing_extensions
+if sys.version_info >= (3, 11):
+    from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
-    import typing_extensions
+    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
-DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+DESCRIPTOR: _descriptor.FileDescriptor
 
-@typing.final
-class GetServerInfoRequest(google.protobuf.message.Message):
+@_typing.final
+class GetServerInfoRequest(_message.Message):
     """Asks what this server is."""
 
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
     def __init__(
         self,
     ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetServerInfoRequest: typing_extensions.TypeAlias = GetServerInfoRequest
+Global___GetServerInfoRequest: _TypeAlias = GetServerInfoRequest  # noqa: Y015
 
-@typing.final
-class GetServerInfoResponse(google.protobuf.message.Message):
+@_typing.final
+class GetServerInfoResponse(_message.Message):
     """What this server is."""
 
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
-    @typing.final
-    class LimitsEntry(google.protobuf.message.Message):
-        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    @_typing.final
+    class LimitsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
 
-        KEY_FIELD_NUMBER: builtins.int
-        VALUE_FIELD_NUMBER: builtins.int
-        key: builtins.str
-        value: builtins.int
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
         def __init__(
             self,
             *,
-            key: builtins.str = ...,
-            value: builtins.int = ...,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
         ) -> None: ...
-        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-    VERSION_FIELD_NUMBER: builtins.int
-    STORE_ID_FIELD_NUMBER: builtins.int
-    SCHEMA_VERSION_FIELD_NUMBER: builtins.int
-    SQLITE_VERSION_FIELD_NUMBER: builtins.int
-    SQLITE_VERDICT_FIELD_NUMBER: builtins.int
-    KEY_RULES_VERSION_FIELD_NUMBER: builtins.int
-    READY_TIME_FIELD_NUMBER: builtins.int
-    OPEN_STREAM_COUNT_FIELD_NUMBER: builtins.int
-    LIMITS_FIELD_NUMBER: builtins.int
-    version: builtins.str
+    VERSION_FIELD_NUMBER: _builtins.int
+    STORE_ID_FIELD_NUMBER: _builtins.int
+    SCHEMA_VERSION_FIELD_NUMBER: _builtins.int
+    SQLITE_VERSION_FIELD_NUMBER: _builtins.int
+    SQLITE_VERDICT_FIELD_NUMBER: _builtins.int
+    KEY_RULES_VERSION_FIELD_NUMBER: _builtins.int
+    READY_TIME_FIELD_NUMBER: _builtins.int
+    OPEN_STREAM_COUNT_FIELD_NUMBER: _builtins.int
+    LIMITS_FIELD_NUMBER: _builtins.int
+    version: _builtins.str
     """The version of the software, such as `0.1.0`."""
-    store_id: builtins.str
+    store_id: _builtins.str
     """The identity of the database; resume tokens hold for this one only."""
-    schema_version: builtins.int
+    schema_version: _builtins.int
     """How many migrations the database has."""
-    sqlite_version: builtins.str
+    sqlite_version: _builtins.str
     """The version of the SQLite library."""
-    sqlite_verdict: builtins.str
+    sqlite_verdict: _builtins.str
     """What is known of that version, in a sentence."""
-    key_rules_version: builtins.int
+    key_rules_version: _builtins.int
     """The version of the rules that make keys canonical."""
-    open_stream_count: builtins.int
+    open_stream_count: _builtins.int
     """The open event streams."""
-    @property
-    def ready_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+    @_builtins.property
+    def ready_time(self) -> _timestamp_pb2.Timestamp:
         """When this process became ready."""
 
-    @property
-    def limits(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.int]:
+    @_builtins.property
+    def limits(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """Every bound by name; times in milliseconds, sizes in bytes."""
 
     def __init__(
         self,
         *,
-        version: builtins.str = ...,
-        store_id: builtins.str = ...,
-        schema_version: builtins.int = ...,
-        sqlite_version: builtins.str = ...,
-        sqlite_verdict: builtins.str = ...,
-        key_rules_version: builtins.int = ...,
-        ready_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
-        open_stream_count: builtins.int = ...,
-        limits: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
+        version: _builtins.str = ...,
+        store_id: _builtins.str = ...,
+        schema_version: _builtins.int = ...,
+        sqlite_version: _builtins.str = ...,
+        sqlite_verdict: _builtins.str = ...,
+        key_rules_version: _builtins.int = ...,
+        ready_time: _timestamp_pb2.Timestamp | None = ...,
+        open_stream_count: _builtins.int = ...,
+        limits: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["ready_time", b"ready_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["key_rules_version", b"key_rules_version", "limits", b"limits", "open_stream_count", b"open_stream_count", "ready_time", b"ready_time", "schema_version", b"schema_version", "sqlite_verdict", b"sqlite_verdict", "sqlite_version", b"sqlite_version", "store_id", b"store_id", "version", b"version"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ready_time", b"ready_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_rules_version", b"key_rules_version", "limits", b"limits", "open_stream_count", b"open_stream_count", "ready_time", b"ready_time", "schema_version", b"schema_version", "sqlite_verdict", b"sqlite_verdict", "sqlite_version", b"sqlite_version", "store_id", b"store_id", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetServerInfoResponse: typing_extensions.TypeAlias = GetServerInfoResponse
+Global___GetServerInfoResponse: _TypeAlias = GetServerInfoResponse  # noqa: Y015
 
-@typing.final
-class ExplainKeyRequest(google.protobuf.message.Message):
+@_typing.final
+class ExplainKeyRequest(_message.Message):
     """A key to explain."""
 
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
-    KEY_FIELD_NUMBER: builtins.int
-    AGENT_FIELD_NUMBER: builtins.int
-    key: builtins.str
+    KEY_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
     """Any spelling."""
-    agent: builtins.str
+    agent: _builtins.str
     """The agent that a bare key belongs to. Empty: the server's default agent."""
     def __init__(
         self,
         *,
-        key: builtins.str = ...,
-        agent: builtins.str = ...,
+        key: _builtins.str = ...,
+        agent: _builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["agent", b"agent", "key", b"key"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "key", b"key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ExplainKeyRequest: typing_extensions.TypeAlias = ExplainKeyRequest
+Global___ExplainKeyRequest: _TypeAlias = ExplainKeyRequest  # noqa: Y015
 
-@typing.final
-class ExplainKeyResponse(google.protobuf.message.Message):
+@_typing.final
+class ExplainKeyResponse(_message.Message):
     """A key, explained."""
 
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
-    CANONICAL_KEY_FIELD_NUMBER: builtins.int
-    AGENT_FIELD_NUMBER: builtins.int
-    KIND_FIELD_NUMBER: builtins.int
-    RULES_FIELD_NUMBER: builtins.int
-    canonical_key: builtins.str
+    CANONICAL_KEY_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    RULES_FIELD_NUMBER: _builtins.int
+    canonical_key: _builtins.str
     """The one form under which the session is kept."""
-    agent: builtins.str
+    agent: _builtins.str
     """The agent in it."""
-    kind: builtins.str
+    kind: _builtins.str
     """What the key is about, derived from its shape."""
-    @property
-    def rules(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___KeyRule]:
+    @_builtins.property
+    def rules(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeyRule]:
         """The rules that changed something or decided something, in order."""
 
     def __init__(
         self,
         *,
-        canonical_key: builtins.str = ...,
-        agent: builtins.str = ...,
-        kind: builtins.str = ...,
-        rules: collections.abc.Iterable[Global___KeyRule] | None = ...,
+        canonical_key: _builtins.str = ...,
+        agent: _builtins.str = ...,
+        kind: _builtins.str = ...,
+        rules: _abc.Iterable[Global___KeyRule] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["agent", b"agent", "canonical_key", b"canonical_key", "kind", b"kind", "rules", b"rules"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "canonical_key", b"canonical_key", "kind", b"kind", "rules", b"rules"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ExplainKeyResponse: typing_extensions.TypeAlias = ExplainKeyResponse
+Global___ExplainKeyResponse: _TypeAlias = ExplainKeyResponse  # noqa: Y015
 
-@typing.final
-class KeyRule(google.protobuf.message.Message):
+@_typing.final
+class KeyRule(_message.Message):
     """One step from the raw key to the canonical one."""
 
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
-    NAME_FIELD_NUMBER: builtins.int
-    BEFORE_FIELD_NUMBER: builtins.int
-    AFTER_FIELD_NUMBER: builtins.int
-    DESCRIPTION_FIELD_NUMBER: builtins.int
-    name: builtins.str
+    NAME_FIELD_NUMBER: _builtins.int
+    BEFORE_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
     """The rule's stable name, such as `DEFAULT_AGENT`."""
-    before: builtins.str
+    before: _builtins.str
     """The text before it."""
-    after: builtins.str
+    after: _builtins.str
     """The text after it."""
-    description: builtins.str
+    description: _builtins.str
     """What the rule says, in a sentence."""
     def __init__(
         self,
         *,
-        name: builtins.str = ...,
-        before: builtins.str = ...,
-        after: builtins.str = ...,
-        description: builtins.str = ...,
+        name: _builtins.str = ...,
+        before: _builtins.str = ...,
+        after: _builtins.str = ...,
+        description: _builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["after", b"after", "before", b"before", "description", b"description", "name", b"name"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "description", b"description", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___KeyRule: typing_extensions.TypeAlias = KeyRule
+Global___KeyRule: _TypeAlias = KeyRule  # noqa: Y015

@@ -3,125 +3,74 @@
 isort:skip_file
 """
 
-import abc
-import collections.abc
-import grpc
-import grpc.aio
-import sessionplane.v1.admin_service_pb2
+from collections import abc as _abc
+from grpc import aio as _aio
+from sessionplane.v1 import admin_service_pb2 as _admin_service_pb2
+import abc as _abc_1
+import grpc as _grpc
 import sys
-import typing
+import typing as _typing
 
-if sys.version_info >= (3, 13):
-    import typing as typing_extensions
+if sys.version_info >= (3, 11):
+    from typing import Self as _Self
 else:
-    import typing_extensions
+    from typing_extensions import Self as _Self
 
-_T = typing.TypeVar("_T")
+_T = _typing.TypeVar("_T")
 
-class _MaybeAsyncIterator(collections.abc.AsyncIterator[_T], collections.abc.Iterator[_T], metaclass=abc.ABCMeta): ...
+class _MaybeAsyncIterator(_abc.AsyncIterator[_T], _abc.Iterator[_T], metaclass=_abc_1.ABCMeta): ...
 
-class _ServicerContext(grpc.ServicerContext, grpc.aio.ServicerContext):  # type: ignore[misc, type-arg]
+class _ServicerContext(_grpc.ServicerContext, _aio.ServicerContext):  # type: ignore[misc, type-arg]
     ...
 
 GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
-_AdminServiceGetServerInfoType = typing_extensions.TypeVar(
-    '_AdminServiceGetServerInfoType',
-    grpc.UnaryUnaryMultiCallable[
-        sessionplane.v1.admin_service_pb2.GetServerInfoRequest,
-        sessionplane.v1.admin_service_pb2.GetServerInfoResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        sessionplane.v1.admin_service_pb2.GetServerInfoRequest,
-        sessionplane.v1.admin_service_pb2.GetServerInfoResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        sessionplane.v1.admin_service_pb2.GetServerInfoRequest,
-        sessionplane.v1.admin_service_pb2.GetServerInfoResponse,
-    ],
-)
 
-_AdminServiceExplainKeyType = typing_extensions.TypeVar(
-    '_AdminServiceExplainKeyType',
-    grpc.UnaryUnaryMultiCallable[
-        sessionplane.v1.admin_service_pb2.ExplainKeyRequest,
-        sessionplane.v1.admin_service_pb2.ExplainKeyResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        sessionplane.v1.admin_service_pb2.ExplainKeyRequest,
-        sessionplane.v1.admin_service_pb2.ExplainKeyResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        sessionplane.v1.admin_service_pb2.ExplainKeyRequest,
-        sessionplane.v1.admin_service_pb2.ExplainKeyResponse,
-    ],
-)
-
-class AdminServiceStub(typing.Generic[_AdminServiceGetServerInfoType, _AdminServiceExplainKeyType]):
+class AdminServiceStub:
     """What operators do."""
 
-    @typing.overload
-    def __init__(self: AdminServiceStub[
-        grpc.UnaryUnaryMultiCallable[
-            sessionplane.v1.admin_service_pb2.GetServerInfoRequest,
-            sessionplane.v1.admin_service_pb2.GetServerInfoResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            sessionplane.v1.admin_service_pb2.ExplainKeyRequest,
-            sessionplane.v1.admin_service_pb2.ExplainKeyResponse,
-        ],
-    ], channel: grpc.Channel) -> None: ...
-
-    @typing.overload
-    def __init__(self: AdminServiceStub[
-        grpc.aio.UnaryUnaryMultiCallable[
-            sessionplane.v1.admin_service_pb2.GetServerInfoRequest,
-            sessionplane.v1.admin_service_pb2.GetServerInfoResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            sessionplane.v1.admin_service_pb2.ExplainKeyRequest,
-            sessionplane.v1.admin_service_pb2.ExplainKeyResponse,
-        ],
-    ], channel: grpc.aio.Channel) -> None: ...
-
-    GetServerInfo: _AdminServiceGetServerInfoType
+    @_typing.overload
+    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
+    @_typing.overload
+    def __new__(cls, channel: _aio.Channel) -> AdminServiceAsyncStub: ...
+    GetServerInfo: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.GetServerInfoRequest, _admin_service_pb2.GetServerInfoResponse]
     """Says what this server is and which bounds it keeps."""
-
-    ExplainKey: _AdminServiceExplainKeyType
+    ExplainKey: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ExplainKeyRequest, _admin_service_pb2.ExplainKeyResponse]
     """Shows the canonical form of a key and each rule that led to it. Reads no session.
     Errors: KEY_INVALID, AGENT_MISMATCH.
     """
 
-AdminServiceAsyncStub: typing_extensions.TypeAlias = AdminServiceStub[
-    grpc.aio.UnaryUnaryMultiCallable[
-        sessionplane.v1.admin_service_pb2.GetServerInfoRequest,
-        sessionplane.v1.admin_service_pb2.GetServerInfoResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        sessionplane.v1.admin_service_pb2.ExplainKeyRequest,
-        sessionplane.v1.admin_service_pb2.ExplainKeyResponse,
-    ],
-]
-
-class AdminServiceServicer(metaclass=abc.ABCMeta):
+@_typing.type_check_only
+class AdminServiceAsyncStub(AdminServiceStub):
     """What operators do."""
 
-    @abc.abstractmethod
+    def __init__(self, channel: _aio.Channel) -> None: ...
+    GetServerInfo: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.GetServerInfoRequest, _admin_service_pb2.GetServerInfoResponse]  # type: ignore[assignment]
+    """Says what this server is and which bounds it keeps."""
+    ExplainKey: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ExplainKeyRequest, _admin_service_pb2.ExplainKeyResponse]  # type: ignore[assignment]
+    """Shows the canonical form of a key and each rule that led to it. Reads no session.
+    Errors: KEY_INVALID, AGENT_MISMATCH.
+    """
+
+class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
+    """What operators do."""
+
+    @_abc_1.abstractmethod
     def GetServerInfo(
         self,
-        request: sessionplane.v1.admin_service_pb2.GetServerInfoRequest,
+        request: _admin_service_pb2.GetServerInfoRequest,
         context: _ServicerContext,
-    ) -> typing.Union[sessionplane.v1.admin_service_pb2.GetServerInfoResponse, collections.abc.Awaitable[sessionplane.v1.admin_service_pb2.GetServerInfoResponse]]:
+    ) -> _typing.Union[_admin_service_pb2.GetServerInfoResponse, _abc.Awaitable[_admin_service_pb2.GetServerInfoResponse]]:
         """Says what this server is and which bounds it keeps."""
 
-    @abc.abstractmethod
+    @_abc_1.abstractmethod
     def ExplainKey(
         self,
-        request: sessionplane.v1.admin_service_pb2.ExplainKeyRequest,
+        request: _admin_service_pb2.ExplainKeyRequest,
         context: _ServicerContext,
-    ) -> typing.Union[sessionplane.v1.admin_service_pb2.ExplainKeyResponse, collections.abc.Awaitable[sessionplane.v1.admin_service_pb2.ExplainKeyResponse]]:
+    ) -> _typing.Union[_admin_service_pb2.ExplainKeyResponse, _abc.Awaitable[_admin_service_pb2.ExplainKeyResponse]]:
         """Shows the canonical form of a key and each rule that led to it. Reads no session.
         Errors: KEY_INVALID, AGENT_MISMATCH.
         """
 
-def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
+def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -3,29 +3,29 @@
 isort:skip_file
 """
 
-import builtins
-import google.protobuf.descriptor
-import google.protobuf.internal.enum_type_wrapper
-import google.protobuf.message
-import google.protobuf.timestamp_pb2
-import sessionplane.v1.run_pb2
-import sessionplane.v1.session_pb2
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from sessionplane.v1 import run_pb2 as _run_pb2
+from sessionplane.v1 import session_pb2 as _session_pb2
+import builtins as _builtins
 import sys
-import typing
+import typing as _typing
 
-if sys.version_info >= (3, 10):
-    import typing as typing_extensions
+if sys.version_info >= (3, 11):
+    from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
-    import typing_extensions
+    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
-DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+DESCRIPTOR: _descriptor.FileDescriptor
 
 class _EventKind:
-    ValueType = typing.NewType("ValueType", builtins.int)
-    V: typing_extensions.TypeAlias = ValueType
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
 
-class _EventKindEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_EventKind.ValueType], builtins.type):
-    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+class _EventKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EventKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
     EVENT_KIND_UNSPECIFIED: _EventKind.ValueType  # 0
     """Never sent."""
     EVENT_KIND_SESSION_CHANGED: _EventKind.ValueType  # 1
@@ -70,14 +70,14 @@ EVENT_KIND_LATE_RESULT: EventKind.ValueType  # 8
 """late_result."""
 EVENT_KIND_RUN_TERMINAL: EventKind.ValueType  # 9
 """run_terminal."""
-Global___EventKind: typing_extensions.TypeAlias = EventKind
+Global___EventKind: _TypeAlias = EventKind  # noqa: Y015
 
 class _MoveReason:
-    ValueType = typing.NewType("ValueType", builtins.int)
-    V: typing_extensions.TypeAlias = ValueType
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
 
-class _MoveReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_MoveReason.ValueType], builtins.type):
-    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+class _MoveReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MoveReason.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
     MOVE_REASON_UNSPECIFIED: _MoveReason.ValueType  # 0
     """Never sent."""
     MOVE_REASON_CREATED: _MoveReason.ValueType  # 1
@@ -118,14 +118,14 @@ MOVE_REASON_DELETED: MoveReason.ValueType  # 7
 """The session was deleted."""
 MOVE_REASON_MERGED: MoveReason.ValueType  # 8
 """Two sessions met under one key."""
-Global___MoveReason: typing_extensions.TypeAlias = MoveReason
+Global___MoveReason: _TypeAlias = MoveReason  # noqa: Y015
 
 class _InputStage:
-    ValueType = typing.NewType("ValueType", builtins.int)
-    V: typing_extensions.TypeAlias = ValueType
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
 
-class _InputStageEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_InputStage.ValueType], builtins.type):
-    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+class _InputStageEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_InputStage.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
     INPUT_STAGE_UNSPECIFIED: _InputStage.ValueType  # 0
     """Never sent."""
     INPUT_STAGE_RECORDED: _InputStage.ValueType  # 1
@@ -146,90 +146,90 @@ INPUT_STAGE_TAKEN: InputStage.ValueType  # 2
 """The active run's runner took it."""
 INPUT_STAGE_QUEUED: InputStage.ValueType  # 3
 """It became a run of its own, in line."""
-Global___InputStage: typing_extensions.TypeAlias = InputStage
+Global___InputStage: _TypeAlias = InputStage  # noqa: Y015
 
-@typing.final
-class Event(google.protobuf.message.Message):
+@_typing.final
+class Event(_message.Message):
     """One immutable entry of a session's log. The server keeps the encoded bytes and sends the same bytes to
     everybody, live and later.
     """
 
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
-    SESSION_ID_FIELD_NUMBER: builtins.int
-    SEQUENCE_FIELD_NUMBER: builtins.int
-    RUN_ID_FIELD_NUMBER: builtins.int
-    RUN_SEQUENCE_FIELD_NUMBER: builtins.int
-    KIND_FIELD_NUMBER: builtins.int
-    TIME_FIELD_NUMBER: builtins.int
-    SESSION_CHANGED_FIELD_NUMBER: builtins.int
-    SESSION_MOVED_FIELD_NUMBER: builtins.int
-    RUN_CHANGED_FIELD_NUMBER: builtins.int
-    INPUT_RECORDED_FIELD_NUMBER: builtins.int
-    OUTPUT_DELTA_FIELD_NUMBER: builtins.int
-    INTERRUPT_CHANGED_FIELD_NUMBER: builtins.int
-    CUSTOM_FIELD_NUMBER: builtins.int
-    LATE_RESULT_FIELD_NUMBER: builtins.int
-    RUN_TERMINAL_FIELD_NUMBER: builtins.int
-    session_id: builtins.str
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    RUN_SEQUENCE_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    SESSION_CHANGED_FIELD_NUMBER: _builtins.int
+    SESSION_MOVED_FIELD_NUMBER: _builtins.int
+    RUN_CHANGED_FIELD_NUMBER: _builtins.int
+    INPUT_RECORDED_FIELD_NUMBER: _builtins.int
+    OUTPUT_DELTA_FIELD_NUMBER: _builtins.int
+    INTERRUPT_CHANGED_FIELD_NUMBER: _builtins.int
+    CUSTOM_FIELD_NUMBER: _builtins.int
+    LATE_RESULT_FIELD_NUMBER: _builtins.int
+    RUN_TERMINAL_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
     """The session whose log this is."""
-    sequence: builtins.int
+    sequence: _builtins.int
     """Its place in the log: 1, 2, 3 ... without a gap."""
-    run_id: builtins.str
+    run_id: _builtins.str
     """The run that it belongs to. Empty for events of the session itself."""
-    run_sequence: builtins.int
+    run_sequence: _builtins.int
     """Numbers what the run's runner published: 1, 2, 3 ...; 0 on all other events."""
     kind: Global___EventKind.ValueType
     """Which body it has."""
-    @property
-    def time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
         """When it was committed, by the server's wall clock. Order follows sequence, never this."""
 
-    @property
+    @_builtins.property
     def session_changed(self) -> Global___SessionChanged:
         """The session changed its state."""
 
-    @property
+    @_builtins.property
     def session_moved(self) -> Global___SessionMoved:
         """The session gained or lost its key."""
 
-    @property
+    @_builtins.property
     def run_changed(self) -> Global___RunChanged:
         """A run changed its state."""
 
-    @property
+    @_builtins.property
     def input_recorded(self) -> Global___InputRecorded:
         """An input was recorded."""
 
-    @property
+    @_builtins.property
     def output_delta(self) -> Global___OutputDelta:
         """A piece of the run's text."""
 
-    @property
+    @_builtins.property
     def interrupt_changed(self) -> Global___InterruptChanged:
         """An interrupt reached a stage."""
 
-    @property
+    @_builtins.property
     def custom(self) -> Global___CustomEvent:
         """Something of the runner's own."""
 
-    @property
+    @_builtins.property
     def late_result(self) -> Global___LateResult:
         """A runner reported after the run had ended otherwise."""
 
-    @property
-    def run_terminal(self) -> sessionplane.v1.run_pb2.RunTerminal:
+    @_builtins.property
+    def run_terminal(self) -> _run_pb2.RunTerminal:
         """The run ended. It is the last event that bears the run's id."""
 
     def __init__(
         self,
         *,
-        session_id: builtins.str = ...,
-        sequence: builtins.int = ...,
-        run_id: builtins.str = ...,
-        run_sequence: builtins.int = ...,
+        session_id: _builtins.str = ...,
+        sequence: _builtins.int = ...,
+        run_id: _builtins.str = ...,
+        run_sequence: _builtins.int = ...,
         kind: Global___EventKind.ValueType = ...,
-        time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
         session_changed: Global___SessionChanged | None = ...,
         session_moved: Global___SessionMoved | None = ...,
         run_changed: Global___RunChanged | None = ...,
@@ -238,245 +238,278 @@ class Event(google.protobuf.message.Message):
         interrupt_changed: Global___InterruptChanged | None = ...,
         custom: Global___CustomEvent | None = ...,
         late_result: Global___LateResult | None = ...,
-        run_terminal: sessionplane.v1.run_pb2.RunTerminal | None = ...,
+        run_terminal: _run_pb2.RunTerminal | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["body", b"body", "custom", b"custom", "input_recorded", b"input_recorded", "interrupt_changed", b"interrupt_changed", "late_result", b"late_result", "output_delta", b"output_delta", "run_changed", b"run_changed", "run_terminal", b"run_terminal", "session_changed", b"session_changed", "session_moved", b"session_moved", "time", b"time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["body", b"body", "custom", b"custom", "input_recorded", b"input_recorded", "interrupt_changed", b"interrupt_changed", "kind", b"kind", "late_result", b"late_result", "output_delta", b"output_delta", "run_changed", b"run_changed", "run_id", b"run_id", "run_sequence", b"run_sequence", "run_terminal", b"run_terminal", "sequence", b"sequence", "session_changed", b"session_changed", "session_id", b"session_id", "session_moved", b"session_moved", "time", b"time"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["body", b"body"]) -> typing.Literal["session_changed", "session_moved", "run_changed", "input_recorded", "output_delta", "interrupt_changed", "custom", "late_result", "run_terminal"] | None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "custom", b"custom", "input_recorded", b"input_recorded", "interrupt_changed", b"interrupt_changed", "late_result", b"late_result", "output_delta", b"output_delta", "run_changed", b"run_changed", "run_terminal", b"run_terminal", "session_changed", b"session_changed", "session_moved", b"session_moved", "time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "custom", b"custom", "input_recorded", b"input_recorded", "interrupt_changed", b"interrupt_changed", "kind", b"kind", "late_result", b"late_result", "output_delta", b"output_delta", "run_changed", b"run_changed", "run_id", b"run_id", "run_sequence", b"run_sequence", "run_terminal", b"run_terminal", "sequence", b"sequence", "session_changed", b"session_changed", "session_id", b"session_id", "session_moved", b"session_moved", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["session_changed", "session_moved", "run_changed", "input_recorded", "output_delta", "interrupt_changed", "custom", "late_result", "run_terminal"]  # noqa: Y015
+    _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
-Global___Event: typing_extensions.TypeAlias = Event
+Global___Event: _TypeAlias = Event  # noqa: Y015
 
-@typing.final
-class SessionChanged(google.protobuf.message.Message):
+@_typing.final
+class SessionChanged(_message.Message):
     """The session changed its state. A session's first event is one of these, from unspecified to CREATED."""
 
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
-    FROM_STATE_FIELD_NUMBER: builtins.int
-    TO_STATE_FIELD_NUMBER: builtins.int
-    CAUSE_FIELD_NUMBER: builtins.int
-    GENERATION_FIELD_NUMBER: builtins.int
-    from_state: sessionplane.v1.session_pb2.SessionState.ValueType
+    FROM_STATE_FIELD_NUMBER: _builtins.int
+    TO_STATE_FIELD_NUMBER: _builtins.int
+    CAUSE_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    from_state: _session_pb2.SessionState.ValueType
     """The state before. Unspecified in the first event."""
-    to_state: sessionplane.v1.session_pb2.SessionState.ValueType
+    to_state: _session_pb2.SessionState.ValueType
     """The state after."""
-    cause: sessionplane.v1.session_pb2.SessionCause.ValueType
+    cause: _session_pb2.SessionCause.ValueType
     """Why."""
-    generation: builtins.int
+    generation: _builtins.int
     """The generation after the change."""
     def __init__(
         self,
         *,
-        from_state: sessionplane.v1.session_pb2.SessionState.ValueType = ...,
-        to_state: sessionplane.v1.session_pb2.SessionState.ValueType = ...,
-        cause: sessionplane.v1.session_pb2.SessionCause.ValueType = ...,
-        generation: builtins.int = ...,
+        from_state: _session_pb2.SessionState.ValueType = ...,
+        to_state: _session_pb2.SessionState.ValueType = ...,
+        cause: _session_pb2.SessionCause.ValueType = ...,
+        generation: _builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["cause", b"cause", "from_state", b"from_state", "generation", b"generation", "to_state", b"to_state"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "from_state", b"from_state", "generation", b"generation", "to_state", b"to_state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___SessionChanged: typing_extensions.TypeAlias = SessionChanged
+Global___SessionChanged: _TypeAlias = SessionChanged  # noqa: Y015
 
-@typing.final
-class SessionMoved(google.protobuf.message.Message):
+@_typing.final
+class SessionMoved(_message.Message):
     """The session gained or lost its key."""
 
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
-    KEY_FIELD_NUMBER: builtins.int
-    REASON_FIELD_NUMBER: builtins.int
-    OTHER_SESSION_ID_FIELD_NUMBER: builtins.int
-    HOLDS_FIELD_NUMBER: builtins.int
-    key: builtins.str
+    KEY_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    OTHER_SESSION_ID_FIELD_NUMBER: _builtins.int
+    HOLDS_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
     """The canonical key."""
     reason: Global___MoveReason.ValueType
     """Why."""
-    other_session_id: builtins.str
+    other_session_id: _builtins.str
     """The session on the other side: who had the key before, or has it now. Empty if there is none."""
-    holds: builtins.bool
+    holds: _builtins.bool
     """True if this session holds the key from here on, false if it lost it."""
     def __init__(
         self,
         *,
-        key: builtins.str = ...,
+        key: _builtins.str = ...,
         reason: Global___MoveReason.ValueType = ...,
-        other_session_id: builtins.str = ...,
-        holds: builtins.bool = ...,
+        other_session_id: _builtins.str = ...,
+        holds: _builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["holds", b"holds", "key", b"key", "other_session_id", b"other_session_id", "reason", b"reason"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["holds", b"holds", "key", b"key", "other_session_id", b"other_session_id", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___SessionMoved: typing_extensions.TypeAlias = SessionMoved
+Global___SessionMoved: _TypeAlias = SessionMoved  # noqa: Y015
 
-@typing.final
-class RunChanged(google.protobuf.message.Message):
+@_typing.final
+class RunChanged(_message.Message):
     """A run changed its state. FINISHED is followed by the run's terminal in the same commit."""
 
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
-    FROM_STATE_FIELD_NUMBER: builtins.int
-    TO_STATE_FIELD_NUMBER: builtins.int
-    LEASE_EPOCH_FIELD_NUMBER: builtins.int
-    RUNNER_ID_FIELD_NUMBER: builtins.int
-    from_state: sessionplane.v1.run_pb2.RunState.ValueType
+    FROM_STATE_FIELD_NUMBER: _builtins.int
+    TO_STATE_FIELD_NUMBER: _builtins.int
+    LEASE_EPOCH_FIELD_NUMBER: _builtins.int
+    RUNNER_ID_FIELD_NUMBER: _builtins.int
+    from_state: _run_pb2.RunState.ValueType
     """The state before. Unspecified when the run is new."""
-    to_state: sessionplane.v1.run_pb2.RunState.ValueType
+    to_state: _run_pb2.RunState.ValueType
     """The state after."""
-    lease_epoch: builtins.int
+    lease_epoch: _builtins.int
     """The claim under which it happened. 0 before the first."""
-    runner_id: builtins.str
+    runner_id: _builtins.str
     """The runner, where there is one."""
     def __init__(
         self,
         *,
-        from_state: sessionplane.v1.run_pb2.RunState.ValueType = ...,
-        to_state: sessionplane.v1.run_pb2.RunState.ValueType = ...,
-        lease_epoch: builtins.int = ...,
-        runner_id: builtins.str = ...,
+        from_state: _run_pb2.RunState.ValueType = ...,
+        to_state: _run_pb2.RunState.ValueType = ...,
+        lease_epoch: _builtins.int = ...,
+        runner_id: _builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["from_state", b"from_state", "lease_epoch", b"lease_epoch", "runner_id", b"runner_id", "to_state", b"to_state"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_state", b"from_state", "lease_epoch", b"lease_epoch", "runner_id", b"runner_id", "to_state", b"to_state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___RunChanged: typing_extensions.TypeAlias = RunChanged
+Global___RunChanged: _TypeAlias = RunChanged  # noqa: Y015
 
-@typing.final
-class InputRecorded(google.protobuf.message.Message):
+@_typing.final
+class InputRecorded(_message.Message):
     """An input was recorded for a run."""
 
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
-    INPUT_ID_FIELD_NUMBER: builtins.int
-    STAGE_FIELD_NUMBER: builtins.int
-    INPUT_FIELD_NUMBER: builtins.int
-    input_id: builtins.str
+    INPUT_ID_FIELD_NUMBER: _builtins.int
+    STAGE_FIELD_NUMBER: _builtins.int
+    INPUT_FIELD_NUMBER: _builtins.int
+    input_id: _builtins.str
     """The input's id: the id of the run that it started."""
     stage: Global___InputStage.ValueType
     """What became of it."""
-    @property
-    def input(self) -> sessionplane.v1.run_pb2.Payload:
+    @_builtins.property
+    def input(self) -> _run_pb2.Payload:
         """The input itself."""
 
     def __init__(
         self,
         *,
-        input_id: builtins.str = ...,
+        input_id: _builtins.str = ...,
         stage: Global___InputStage.ValueType = ...,
-        input: sessionplane.v1.run_pb2.Payload | None = ...,
+        input: _run_pb2.Payload | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["input", b"input"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["input", b"input", "input_id", b"input_id", "stage", b"stage"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["input", b"input"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["input", b"input", "input_id", b"input_id", "stage", b"stage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___InputRecorded: typing_extensions.TypeAlias = InputRecorded
+Global___InputRecorded: _TypeAlias = InputRecorded  # noqa: Y015
 
-@typing.final
-class OutputDelta(google.protobuf.message.Message):
+@_typing.final
+class OutputDelta(_message.Message):
     """A piece of the run's text."""
 
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
-    TEXT_FIELD_NUMBER: builtins.int
-    OFFSET_FIELD_NUMBER: builtins.int
-    text: builtins.str
+    TEXT_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
     """The piece, at most 256 KiB."""
-    offset: builtins.int
+    offset: _builtins.int
     """Where in the run's text it begins, in bytes of UTF-8. Given by the server."""
     def __init__(
         self,
         *,
-        text: builtins.str = ...,
-        offset: builtins.int = ...,
+        text: _builtins.str = ...,
+        offset: _builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["offset", b"offset", "text", b"text"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["offset", b"offset", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___OutputDelta: typing_extensions.TypeAlias = OutputDelta
+Global___OutputDelta: _TypeAlias = OutputDelta  # noqa: Y015
 
-@typing.final
-class InterruptChanged(google.protobuf.message.Message):
+@_typing.final
+class InterruptChanged(_message.Message):
     """An interrupt reached a stage. A NO_OP bears no run id."""
 
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
-    INTERRUPT_ID_FIELD_NUMBER: builtins.int
-    STAGE_FIELD_NUMBER: builtins.int
-    MODE_FIELD_NUMBER: builtins.int
-    REASON_FIELD_NUMBER: builtins.int
-    interrupt_id: builtins.str
+    INTERRUPT_ID_FIELD_NUMBER: _builtins.int
+    STAGE_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    interrupt_id: _builtins.str
     """The interrupt."""
-    stage: sessionplane.v1.run_pb2.InterruptStage.ValueType
+    stage: _run_pb2.InterruptStage.ValueType
     """The stage that it reached."""
-    mode: sessionplane.v1.run_pb2.InterruptMode.ValueType
+    mode: _run_pb2.InterruptMode.ValueType
     """How the run is stopped."""
-    reason: builtins.str
+    reason: _builtins.str
     """The reason as the caller gave it."""
     def __init__(
         self,
         *,
-        interrupt_id: builtins.str = ...,
-        stage: sessionplane.v1.run_pb2.InterruptStage.ValueType = ...,
-        mode: sessionplane.v1.run_pb2.InterruptMode.ValueType = ...,
-        reason: builtins.str = ...,
+        interrupt_id: _builtins.str = ...,
+        stage: _run_pb2.InterruptStage.ValueType = ...,
+        mode: _run_pb2.InterruptMode.ValueType = ...,
+        reason: _builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["interrupt_id", b"interrupt_id", "mode", b"mode", "reason", b"reason", "stage", b"stage"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["interrupt_id", b"interrupt_id", "mode", b"mode", "reason", b"reason", "stage", b"stage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___InterruptChanged: typing_extensions.TypeAlias = InterruptChanged
+Global___InterruptChanged: _TypeAlias = InterruptChanged  # noqa: Y015
 
-@typing.final
-class CustomEvent(google.protobuf.message.Message):
+@_typing.final
+class CustomEvent(_message.Message):
     """Something of the runner's own: a tool call, a citation, a picture."""
 
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
-    TYPE_FIELD_NUMBER: builtins.int
-    DATA_FIELD_NUMBER: builtins.int
-    type: builtins.str
+    TYPE_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    type: _builtins.str
     """What it is, such as `tool.call`: 1 to 128 bytes of [A-Za-z0-9._:/-]."""
-    @property
-    def data(self) -> sessionplane.v1.run_pb2.Payload:
+    @_builtins.property
+    def data(self) -> _run_pb2.Payload:
         """The content."""
 
     def __init__(
         self,
         *,
-        type: builtins.str = ...,
-        data: sessionplane.v1.run_pb2.Payload | None = ...,
+        type: _builtins.str = ...,
+        data: _run_pb2.Payload | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["data", b"data"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["data", b"data", "type", b"type"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["data", b"data"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___CustomEvent: typing_extensions.TypeAlias = CustomEvent
+Global___CustomEvent: _TypeAlias = CustomEvent  # noqa: Y015
 
-@typing.final
-class LateResult(google.protobuf.message.Message):
+@_typing.final
+class LateResult(_message.Message):
     """What a runner reported after its run had ended otherwise. It is an event of the session, not of the run."""
 
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
-    RUN_ID_FIELD_NUMBER: builtins.int
-    OUTCOME_FIELD_NUMBER: builtins.int
-    OUTPUT_TEXT_FIELD_NUMBER: builtins.int
-    RESULT_FIELD_NUMBER: builtins.int
-    FAILURE_FIELD_NUMBER: builtins.int
-    run_id: builtins.str
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    OUTPUT_TEXT_FIELD_NUMBER: _builtins.int
+    RESULT_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
     """The run."""
-    outcome: sessionplane.v1.run_pb2.RunOutcome.ValueType
+    outcome: _run_pb2.RunOutcome.ValueType
     """The outcome that the runner reported."""
-    output_text: builtins.str
+    output_text: _builtins.str
     """The text that it reported, the first 256 KiB."""
-    @property
-    def result(self) -> sessionplane.v1.run_pb2.Payload:
+    @_builtins.property
+    def result(self) -> _run_pb2.Payload:
         """The result that it reported."""
 
-    @property
-    def failure(self) -> sessionplane.v1.run_pb2.RunFailure:
+    @_builtins.property
+    def failure(self) -> _run_pb2.RunFailure:
         """The failure that it reported."""
 
     def __init__(
         self,
         *,
-        run_id: builtins.str = ...,
-        outcome: sessionplane.v1.run_pb2.RunOutcome.ValueType = ...,
-        output_text: builtins.str = ...,
-        result: sessionplane.v1.run_pb2.Payload | None = ...,
-        failure: sessionplane.v1.run_pb2.RunFailure | None = ...,
+        run_id: _builtins.str = ...,
+        outcome: _run_pb2.RunOutcome.ValueType = ...,
+        output_text: _builtins.str = ...,
+        result: _run_pb2.Payload | None = ...,
+        failure: _run_pb2.RunFailure | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["failure", b"failure", "result", b"result"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["failure", b"failure", "outcome", b"outcome", "output_text", b"output_text", "result", b"result", "run_id", b"run_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "result", b"result"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "outcome", b"outcome", "output_text", b"output_text", "result", b"result", "run_id", b"run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___LateResult: typing_extensions.TypeAlias = LateResult
+Global___LateResult: _TypeAlias = LateResult  # noqa: Y015

@@ -3,31 +3,31 @@
 isort:skip_file
 """
 
-import builtins
-import collections.abc
-import google.protobuf.descriptor
-import google.protobuf.duration_pb2
-import google.protobuf.internal.containers
-import google.protobuf.internal.enum_type_wrapper
-import google.protobuf.message
-import google.protobuf.struct_pb2
-import google.protobuf.timestamp_pb2
+from collections import abc as _abc
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
+from google.protobuf import message as _message
+from google.protobuf import struct_pb2 as _struct_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+import builtins as _builtins
 import sys
-import typing
+import typing as _typing
 
-if sys.version_info >= (3, 10):
-    import typing as typing_extensions
+if sys.version_info >= (3, 11):
+    from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
-    import typing_extensions
+    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
-DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+DESCRIPTOR: _descriptor.FileDescriptor
 
 class _RunState:
-    ValueType = typing.NewType("ValueType", builtins.int)
-    V: typing_extensions.TypeAlias = ValueType
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
 
-class _RunStateEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_RunState.ValueType], builtins.type):
-    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+class _RunStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RunState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
     RUN_STATE_UNSPECIFIED: _RunState.ValueType  # 0
     """Never sent. In a run_changed event: the run did not exist before."""
     RUN_STATE_QUEUED: _RunState.ValueType  # 1
@@ -56,14 +56,14 @@ RUN_STATE_INTERRUPTING: RunState.ValueType  # 4
 """A runner holds it and was asked to stop."""
 RUN_STATE_FINISHED: RunState.ValueType  # 5
 """It is over; it has its terminal."""
-Global___RunState: typing_extensions.TypeAlias = RunState
+Global___RunState: _TypeAlias = RunState  # noqa: Y015
 
 class _RunOutcome:
-    ValueType = typing.NewType("ValueType", builtins.int)
-    V: typing_extensions.TypeAlias = ValueType
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
 
-class _RunOutcomeEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_RunOutcome.ValueType], builtins.type):
-    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+class _RunOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RunOutcome.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
     RUN_OUTCOME_UNSPECIFIED: _RunOutcome.ValueType  # 0
     """Never sent in an answer. Refused in FinishRun."""
     RUN_OUTCOME_SUCCEEDED: _RunOutcome.ValueType  # 1
@@ -96,14 +96,14 @@ RUN_OUTCOME_TIMED_OUT: RunOutcome.ValueType  # 5
 """It took longer than its run_timeout."""
 RUN_OUTCOME_REJECTED: RunOutcome.ValueType  # 6
 """It never ran."""
-Global___RunOutcome: typing_extensions.TypeAlias = RunOutcome
+Global___RunOutcome: _TypeAlias = RunOutcome  # noqa: Y015
 
 class _RunCause:
-    ValueType = typing.NewType("ValueType", builtins.int)
-    V: typing_extensions.TypeAlias = ValueType
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
 
-class _RunCauseEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_RunCause.ValueType], builtins.type):
-    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+class _RunCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RunCause.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
     RUN_CAUSE_UNSPECIFIED: _RunCause.ValueType  # 0
     """Never sent."""
     RUN_CAUSE_RUNNER: _RunCause.ValueType  # 1
@@ -140,14 +140,14 @@ RUN_CAUSE_SESSION_ENDED: RunCause.ValueType  # 6
 """The session ended."""
 RUN_CAUSE_POLICY: RunCause.ValueType  # 7
 """A policy."""
-Global___RunCause: typing_extensions.TypeAlias = RunCause
+Global___RunCause: _TypeAlias = RunCause  # noqa: Y015
 
 class _RunPolicy:
-    ValueType = typing.NewType("ValueType", builtins.int)
-    V: typing_extensions.TypeAlias = ValueType
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
 
-class _RunPolicyEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_RunPolicy.ValueType], builtins.type):
-    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+class _RunPolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RunPolicy.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
     RUN_POLICY_UNSPECIFIED: _RunPolicy.ValueType  # 0
     """ENQUEUE."""
     RUN_POLICY_ENQUEUE: _RunPolicy.ValueType  # 1
@@ -164,14 +164,14 @@ RUN_POLICY_ENQUEUE: RunPolicy.ValueType  # 1
 """Wait in line, first in first out, at most 20 runs; a full line is RESOURCE_EXHAUSTED `RUN_QUEUE_FULL`."""
 RUN_POLICY_REJECT: RunPolicy.ValueType  # 2
 """Refuse: ABORTED `RUN_IN_PROGRESS` with the active run's id."""
-Global___RunPolicy: typing_extensions.TypeAlias = RunPolicy
+Global___RunPolicy: _TypeAlias = RunPolicy  # noqa: Y015
 
 class _RunDisposition:
-    ValueType = typing.NewType("ValueType", builtins.int)
-    V: typing_extensions.TypeAlias = ValueType
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
 
-class _RunDispositionEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_RunDisposition.ValueType], builtins.type):
-    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+class _RunDispositionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RunDisposition.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
     RUN_DISPOSITION_UNSPECIFIED: _RunDisposition.ValueType  # 0
     """Never sent."""
     RUN_DISPOSITION_PENDING: _RunDisposition.ValueType  # 1
@@ -200,14 +200,14 @@ RUN_DISPOSITION_INJECTED: RunDisposition.ValueType  # 4
 """The input was handed to the active run."""
 RUN_DISPOSITION_DUPLICATE: RunDisposition.ValueType  # 5
 """The run id was known, with equal content: nothing was done; the run is returned as it is now."""
-Global___RunDisposition: typing_extensions.TypeAlias = RunDisposition
+Global___RunDisposition: _TypeAlias = RunDisposition  # noqa: Y015
 
 class _FinishResult:
-    ValueType = typing.NewType("ValueType", builtins.int)
-    V: typing_extensions.TypeAlias = ValueType
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
 
-class _FinishResultEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_FinishResult.ValueType], builtins.type):
-    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+class _FinishResultEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FinishResult.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
     FINISH_RESULT_UNSPECIFIED: _FinishResult.ValueType  # 0
     """Never sent."""
     FINISH_RESULT_RECORDED: _FinishResult.ValueType  # 1
@@ -228,14 +228,14 @@ FINISH_RESULT_DUPLICATE: FinishResult.ValueType  # 2
 """The same report was recorded before."""
 FINISH_RESULT_SUPERSEDED: FinishResult.ValueType  # 3
 """The run had ended otherwise; that stands. The report is kept as a late_result event."""
-Global___FinishResult: typing_extensions.TypeAlias = FinishResult
+Global___FinishResult: _TypeAlias = FinishResult  # noqa: Y015
 
 class _InterruptMode:
-    ValueType = typing.NewType("ValueType", builtins.int)
-    V: typing_extensions.TypeAlias = ValueType
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
 
-class _InterruptModeEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_InterruptMode.ValueType], builtins.type):
-    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+class _InterruptModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_InterruptMode.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
     INTERRUPT_MODE_UNSPECIFIED: _InterruptMode.ValueType  # 0
     """GRACEFUL."""
     INTERRUPT_MODE_GRACEFUL: _InterruptMode.ValueType  # 1
@@ -252,14 +252,14 @@ INTERRUPT_MODE_GRACEFUL: InterruptMode.ValueType  # 1
 """The runner is asked; after the grace period the server ends the run."""
 INTERRUPT_MODE_FORCE: InterruptMode.ValueType  # 2
 """The server ends the run now, with the text so far, and fences the runner."""
-Global___InterruptMode: typing_extensions.TypeAlias = InterruptMode
+Global___InterruptMode: _TypeAlias = InterruptMode  # noqa: Y015
 
 class _InterruptStage:
-    ValueType = typing.NewType("ValueType", builtins.int)
-    V: typing_extensions.TypeAlias = ValueType
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
 
-class _InterruptStageEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_InterruptStage.ValueType], builtins.type):
-    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+class _InterruptStageEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_InterruptStage.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
     INTERRUPT_STAGE_UNSPECIFIED: _InterruptStage.ValueType  # 0
     """Never sent."""
     INTERRUPT_STAGE_ACCEPTED: _InterruptStage.ValueType  # 1
@@ -288,274 +288,292 @@ INTERRUPT_STAGE_COMPLETED: InterruptStage.ValueType  # 4
 """The run has its terminal."""
 INTERRUPT_STAGE_NO_OP: InterruptStage.ValueType  # 5
 """There was nothing to stop."""
-Global___InterruptStage: typing_extensions.TypeAlias = InterruptStage
+Global___InterruptStage: _TypeAlias = InterruptStage  # noqa: Y015
 
-@typing.final
-class Payload(google.protobuf.message.Message):
+@_typing.final
+class Payload(_message.Message):
     """Content that the server carries and never looks into. At most 256 KiB."""
 
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
-    DATA_FIELD_NUMBER: builtins.int
-    TEXT_FIELD_NUMBER: builtins.int
-    STRUCTURED_FIELD_NUMBER: builtins.int
-    CONTENT_TYPE_FIELD_NUMBER: builtins.int
-    data: builtins.bytes
+    DATA_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    STRUCTURED_FIELD_NUMBER: _builtins.int
+    CONTENT_TYPE_FIELD_NUMBER: _builtins.int
+    data: _builtins.bytes
     """Any bytes; content_type says what they are."""
-    text: builtins.str
+    text: _builtins.str
     """Text."""
-    content_type: builtins.str
+    content_type: _builtins.str
     """The media type of `data`, at most 128 bytes. Informational."""
-    @property
-    def structured(self) -> google.protobuf.struct_pb2.Struct:
+    @_builtins.property
+    def structured(self) -> _struct_pb2.Struct:
         """JSON-like structure."""
 
     def __init__(
         self,
         *,
-        data: builtins.bytes = ...,
-        text: builtins.str = ...,
-        structured: google.protobuf.struct_pb2.Struct | None = ...,
-        content_type: builtins.str = ...,
+        data: _builtins.bytes = ...,
+        text: _builtins.str = ...,
+        structured: _struct_pb2.Struct | None = ...,
+        content_type: _builtins.str = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["content", b"content", "data", b"data", "structured", b"structured", "text", b"text"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["content", b"content", "content_type", b"content_type", "data", b"data", "structured", b"structured", "text", b"text"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["content", b"content"]) -> typing.Literal["data", "text", "structured"] | None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "data", b"data", "structured", b"structured", "text", b"text"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "content_type", b"content_type", "data", b"data", "structured", b"structured", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["data", "text", "structured"]  # noqa: Y015
+    _WhichOneofArgType_content: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_content) -> _WhichOneofReturnType_content | None: ...
 
-Global___Payload: typing_extensions.TypeAlias = Payload
+Global___Payload: _TypeAlias = Payload  # noqa: Y015
 
-@typing.final
-class RunSpec(google.protobuf.message.Message):
+@_typing.final
+class RunSpec(_message.Message):
     """What to run: the input of one turn and the rules for it."""
 
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
-    @typing.final
-    class LabelsEntry(google.protobuf.message.Message):
-        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
 
-        KEY_FIELD_NUMBER: builtins.int
-        VALUE_FIELD_NUMBER: builtins.int
-        key: builtins.str
-        value: builtins.str
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
         def __init__(
             self,
             *,
-            key: builtins.str = ...,
-            value: builtins.str = ...,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
         ) -> None: ...
-        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-    RUN_ID_FIELD_NUMBER: builtins.int
-    INPUT_FIELD_NUMBER: builtins.int
-    POLICY_FIELD_NUMBER: builtins.int
-    POOL_FIELD_NUMBER: builtins.int
-    START_TIMEOUT_FIELD_NUMBER: builtins.int
-    RUN_TIMEOUT_FIELD_NUMBER: builtins.int
-    LABELS_FIELD_NUMBER: builtins.int
-    run_id: builtins.str
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    INPUT_FIELD_NUMBER: _builtins.int
+    POLICY_FIELD_NUMBER: _builtins.int
+    POOL_FIELD_NUMBER: _builtins.int
+    START_TIMEOUT_FIELD_NUMBER: _builtins.int
+    RUN_TIMEOUT_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
     """The caller's own id for the run, unique in the namespace, at most 128 bytes of [A-Za-z0-9._:-]. Empty:
     the server mints `run_` and a UUIDv7. Starting a known id again with equal input is a no-op (DUPLICATE).
     """
     policy: Global___RunPolicy.ValueType
     """What to do when the session is busy."""
-    pool: builtins.str
+    pool: _builtins.str
     """Runners of this pool may claim the run. Empty: it can be claimed by its id only. At most 128 bytes."""
-    @property
+    @_builtins.property
     def input(self) -> Global___Payload:
         """What the runner gets. At most 256 KiB."""
 
-    @property
-    def start_timeout(self) -> google.protobuf.duration_pb2.Duration:
+    @_builtins.property
+    def start_timeout(self) -> _duration_pb2.Duration:
         """How long the run may wait for a runner in all, 1 s to 24 h; then it ends REJECTED/DEADLINE. Default 10 min."""
 
-    @property
-    def run_timeout(self) -> google.protobuf.duration_pb2.Duration:
+    @_builtins.property
+    def run_timeout(self) -> _duration_pb2.Duration:
         """How long the run may take from its first claim, 1 s to 7 days; then it ends TIMED_OUT/DEADLINE. Default 24 h."""
 
-    @property
-    def labels(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Labels that GetRun shows and runners see. At most 32 entries and 4 KiB in all."""
 
     def __init__(
         self,
         *,
-        run_id: builtins.str = ...,
+        run_id: _builtins.str = ...,
         input: Global___Payload | None = ...,
         policy: Global___RunPolicy.ValueType = ...,
-        pool: builtins.str = ...,
-        start_timeout: google.protobuf.duration_pb2.Duration | None = ...,
-        run_timeout: google.protobuf.duration_pb2.Duration | None = ...,
-        labels: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+        pool: _builtins.str = ...,
+        start_timeout: _duration_pb2.Duration | None = ...,
+        run_timeout: _duration_pb2.Duration | None = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["input", b"input", "run_timeout", b"run_timeout", "start_timeout", b"start_timeout"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["input", b"input", "labels", b"labels", "policy", b"policy", "pool", b"pool", "run_id", b"run_id", "run_timeout", b"run_timeout", "start_timeout", b"start_timeout"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["input", b"input", "run_timeout", b"run_timeout", "start_timeout", b"start_timeout"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["input", b"input", "labels", b"labels", "policy", b"policy", "pool", b"pool", "run_id", b"run_id", "run_timeout", b"run_timeout", "start_timeout", b"start_timeout"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___RunSpec: typing_extensions.TypeAlias = RunSpec
+Global___RunSpec: _TypeAlias = RunSpec  # noqa: Y015
 
-@typing.final
-class Run(google.protobuf.message.Message):
+@_typing.final
+class Run(_message.Message):
     """One turn of work inside a session, as it is at the moment of the answer."""
 
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
-    @typing.final
-    class LabelsEntry(google.protobuf.message.Message):
-        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
 
-        KEY_FIELD_NUMBER: builtins.int
-        VALUE_FIELD_NUMBER: builtins.int
-        key: builtins.str
-        value: builtins.str
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
         def __init__(
             self,
             *,
-            key: builtins.str = ...,
-            value: builtins.str = ...,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
         ) -> None: ...
-        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-    RUN_ID_FIELD_NUMBER: builtins.int
-    SESSION_ID_FIELD_NUMBER: builtins.int
-    SESSION_KEY_FIELD_NUMBER: builtins.int
-    GENERATION_FIELD_NUMBER: builtins.int
-    STATE_FIELD_NUMBER: builtins.int
-    POOL_FIELD_NUMBER: builtins.int
-    QUEUE_POSITION_FIELD_NUMBER: builtins.int
-    INPUT_FIELD_NUMBER: builtins.int
-    LABELS_FIELD_NUMBER: builtins.int
-    CREATE_TIME_FIELD_NUMBER: builtins.int
-    START_TIME_FIELD_NUMBER: builtins.int
-    END_TIME_FIELD_NUMBER: builtins.int
-    DEADLINE_FIELD_NUMBER: builtins.int
-    RUNNER_ID_FIELD_NUMBER: builtins.int
-    LEASE_EPOCH_FIELD_NUMBER: builtins.int
-    LEASE_EXPIRE_TIME_FIELD_NUMBER: builtins.int
-    LAST_RUN_SEQUENCE_FIELD_NUMBER: builtins.int
-    INTERRUPT_ID_FIELD_NUMBER: builtins.int
-    TERMINAL_FIELD_NUMBER: builtins.int
-    run_id: builtins.str
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    SESSION_KEY_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    POOL_FIELD_NUMBER: _builtins.int
+    QUEUE_POSITION_FIELD_NUMBER: _builtins.int
+    INPUT_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    DEADLINE_FIELD_NUMBER: _builtins.int
+    RUNNER_ID_FIELD_NUMBER: _builtins.int
+    LEASE_EPOCH_FIELD_NUMBER: _builtins.int
+    LEASE_EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    LAST_RUN_SEQUENCE_FIELD_NUMBER: _builtins.int
+    INTERRUPT_ID_FIELD_NUMBER: _builtins.int
+    TERMINAL_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
     """The run's id."""
-    session_id: builtins.str
+    session_id: _builtins.str
     """The session that it belongs to, for good."""
-    session_key: builtins.str
+    session_key: _builtins.str
     """The canonical key that the session holds or held. Empty while it has none."""
-    generation: builtins.int
+    generation: _builtins.int
     """The generation of the session in which the run was started."""
     state: Global___RunState.ValueType
     """Where in its life the run is."""
-    pool: builtins.str
+    pool: _builtins.str
     """The pool whose runners may claim it. Empty: by id only."""
-    queue_position: builtins.int
+    queue_position: _builtins.int
     """The run's place in line, 1 is next. 0 unless it is QUEUED."""
-    runner_id: builtins.str
+    runner_id: _builtins.str
     """Who claimed it last, as the runner named itself. Empty before a claim."""
-    lease_epoch: builtins.int
+    lease_epoch: _builtins.int
     """The number of the last claim: 0 before the first, one more with each. Use it as fencing token outside."""
-    last_run_sequence: builtins.int
+    last_run_sequence: _builtins.int
     """The number of the newest event that its runner published. 0 before the first."""
-    interrupt_id: builtins.str
+    interrupt_id: _builtins.str
     """The interrupt that stops it. Empty if there is none."""
-    @property
+    @_builtins.property
     def input(self) -> Global___Payload:
         """The input. Only in answers of GetRun, ClaimRun and WaitRun."""
 
-    @property
-    def labels(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """The labels of its RunSpec."""
 
-    @property
-    def create_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was started (StartRun)."""
 
-    @property
-    def start_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
         """When it was first claimed. Absent before."""
 
-    @property
-    def end_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
         """When it ended. Absent before."""
 
-    @property
-    def deadline(self) -> google.protobuf.timestamp_pb2.Timestamp:
+    @_builtins.property
+    def deadline(self) -> _timestamp_pb2.Timestamp:
         """The next moment at which the server would end the run by itself: waiting too long, or running too
         long. Absent while QUEUED and when it is finished.
         """
 
-    @property
-    def lease_expire_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+    @_builtins.property
+    def lease_expire_time(self) -> _timestamp_pb2.Timestamp:
         """When the lease runs out unless the runner is heard. Absent without one. A wall-clock estimate; the
         server judges leases on a clock that cannot be set.
         """
 
-    @property
+    @_builtins.property
     def terminal(self) -> Global___RunTerminal:
         """How it ended. Absent before. Text and result only in answers of GetRun, ClaimRun and WaitRun."""
 
     def __init__(
         self,
         *,
-        run_id: builtins.str = ...,
-        session_id: builtins.str = ...,
-        session_key: builtins.str = ...,
-        generation: builtins.int = ...,
+        run_id: _builtins.str = ...,
+        session_id: _builtins.str = ...,
+        session_key: _builtins.str = ...,
+        generation: _builtins.int = ...,
         state: Global___RunState.ValueType = ...,
-        pool: builtins.str = ...,
-        queue_position: builtins.int = ...,
+        pool: _builtins.str = ...,
+        queue_position: _builtins.int = ...,
         input: Global___Payload | None = ...,
-        labels: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
-        create_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
-        start_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
-        end_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
-        deadline: google.protobuf.timestamp_pb2.Timestamp | None = ...,
-        runner_id: builtins.str = ...,
-        lease_epoch: builtins.int = ...,
-        lease_expire_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
-        last_run_sequence: builtins.int = ...,
-        interrupt_id: builtins.str = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        deadline: _timestamp_pb2.Timestamp | None = ...,
+        runner_id: _builtins.str = ...,
+        lease_epoch: _builtins.int = ...,
+        lease_expire_time: _timestamp_pb2.Timestamp | None = ...,
+        last_run_sequence: _builtins.int = ...,
+        interrupt_id: _builtins.str = ...,
         terminal: Global___RunTerminal | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["create_time", b"create_time", "deadline", b"deadline", "end_time", b"end_time", "input", b"input", "lease_expire_time", b"lease_expire_time", "start_time", b"start_time", "terminal", b"terminal"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["create_time", b"create_time", "deadline", b"deadline", "end_time", b"end_time", "generation", b"generation", "input", b"input", "interrupt_id", b"interrupt_id", "labels", b"labels", "last_run_sequence", b"last_run_sequence", "lease_epoch", b"lease_epoch", "lease_expire_time", b"lease_expire_time", "pool", b"pool", "queue_position", b"queue_position", "run_id", b"run_id", "runner_id", b"runner_id", "session_id", b"session_id", "session_key", b"session_key", "start_time", b"start_time", "state", b"state", "terminal", b"terminal"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "deadline", b"deadline", "end_time", b"end_time", "input", b"input", "lease_expire_time", b"lease_expire_time", "start_time", b"start_time", "terminal", b"terminal"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "deadline", b"deadline", "end_time", b"end_time", "generation", b"generation", "input", b"input", "interrupt_id", b"interrupt_id", "labels", b"labels", "last_run_sequence", b"last_run_sequence", "lease_epoch", b"lease_epoch", "lease_expire_time", b"lease_expire_time", "pool", b"pool", "queue_position", b"queue_position", "run_id", b"run_id", "runner_id", b"runner_id", "session_id", b"session_id", "session_key", b"session_key", "start_time", b"start_time", "state", b"state", "terminal", b"terminal"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Run: typing_extensions.TypeAlias = Run
+Global___Run: _TypeAlias = Run  # noqa: Y015
 
-@typing.final
-class RunTerminal(google.protobuf.message.Message):
+@_typing.final
+class RunTerminal(_message.Message):
     """How a run ended. There is exactly one for each run, and it never changes."""
 
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
-    OUTCOME_FIELD_NUMBER: builtins.int
-    CAUSE_FIELD_NUMBER: builtins.int
-    OUTPUT_TEXT_FIELD_NUMBER: builtins.int
-    OUTPUT_COMPLETE_FIELD_NUMBER: builtins.int
-    RESULT_FIELD_NUMBER: builtins.int
-    FAILURE_FIELD_NUMBER: builtins.int
-    INTERRUPT_ID_FIELD_NUMBER: builtins.int
-    FINISH_TIME_FIELD_NUMBER: builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    CAUSE_FIELD_NUMBER: _builtins.int
+    OUTPUT_TEXT_FIELD_NUMBER: _builtins.int
+    OUTPUT_COMPLETE_FIELD_NUMBER: _builtins.int
+    RESULT_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
+    INTERRUPT_ID_FIELD_NUMBER: _builtins.int
+    FINISH_TIME_FIELD_NUMBER: _builtins.int
     outcome: Global___RunOutcome.ValueType
     """What became of the run."""
     cause: Global___RunCause.ValueType
     """Who or what ended it."""
-    output_text: builtins.str
+    output_text: _builtins.str
     """The text: as the runner gave it at the end, else joined from its acknowledged deltas. The first
     256 KiB, cut between two characters.
     """
-    output_complete: builtins.bool
+    output_complete: _builtins.bool
     """True if output_text is all there is: the runner gave the text, or it succeeded and nothing was cut."""
-    interrupt_id: builtins.str
+    interrupt_id: _builtins.str
     """The interrupt that it answers to. Empty if there was none."""
-    @property
+    @_builtins.property
     def result(self) -> Global___Payload:
         """The result that the runner gave. Absent if it gave none."""
 
-    @property
+    @_builtins.property
     def failure(self) -> Global___RunFailure:
         """What went wrong. Absent if nothing did."""
 
-    @property
-    def finish_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+    @_builtins.property
+    def finish_time(self) -> _timestamp_pb2.Timestamp:
         """When it ended."""
 
     def __init__(
@@ -563,138 +581,151 @@ class RunTerminal(google.protobuf.message.Message):
         *,
         outcome: Global___RunOutcome.ValueType = ...,
         cause: Global___RunCause.ValueType = ...,
-        output_text: builtins.str = ...,
-        output_complete: builtins.bool = ...,
+        output_text: _builtins.str = ...,
+        output_complete: _builtins.bool = ...,
         result: Global___Payload | None = ...,
         failure: Global___RunFailure | None = ...,
-        interrupt_id: builtins.str = ...,
-        finish_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        interrupt_id: _builtins.str = ...,
+        finish_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["failure", b"failure", "finish_time", b"finish_time", "result", b"result"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["cause", b"cause", "failure", b"failure", "finish_time", b"finish_time", "interrupt_id", b"interrupt_id", "outcome", b"outcome", "output_complete", b"output_complete", "output_text", b"output_text", "result", b"result"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "finish_time", b"finish_time", "result", b"result"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "failure", b"failure", "finish_time", b"finish_time", "interrupt_id", b"interrupt_id", "outcome", b"outcome", "output_complete", b"output_complete", "output_text", b"output_text", "result", b"result"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___RunTerminal: typing_extensions.TypeAlias = RunTerminal
+Global___RunTerminal: _TypeAlias = RunTerminal  # noqa: Y015
 
-@typing.final
-class RunFailure(google.protobuf.message.Message):
+@_typing.final
+class RunFailure(_message.Message):
     """What went wrong in a run, in the runner's words or the server's."""
 
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
-    REASON_FIELD_NUMBER: builtins.int
-    MESSAGE_FIELD_NUMBER: builtins.int
-    RETRYABLE_FIELD_NUMBER: builtins.int
-    reason: builtins.str
+    REASON_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    RETRYABLE_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
     """A short stable word for programs, such as `MODEL_OVERLOADED`. At most 128 bytes."""
-    message: builtins.str
+    message: _builtins.str
     """A sentence for people. At most 4 KiB."""
-    retryable: builtins.bool
+    retryable: _builtins.bool
     """Whether trying the same again may help."""
     def __init__(
         self,
         *,
-        reason: builtins.str = ...,
-        message: builtins.str = ...,
-        retryable: builtins.bool = ...,
+        reason: _builtins.str = ...,
+        message: _builtins.str = ...,
+        retryable: _builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["message", b"message", "reason", b"reason", "retryable", b"retryable"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "reason", b"reason", "retryable", b"retryable"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___RunFailure: typing_extensions.TypeAlias = RunFailure
+Global___RunFailure: _TypeAlias = RunFailure  # noqa: Y015
 
-@typing.final
-class Lease(google.protobuf.message.Message):
+@_typing.final
+class Lease(_message.Message):
     """The claim of one runner on one run. Whoever shows the token is the runner."""
 
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
-    TOKEN_FIELD_NUMBER: builtins.int
-    EPOCH_FIELD_NUMBER: builtins.int
-    EXPIRE_TIME_FIELD_NUMBER: builtins.int
-    NEXT_HEARTBEAT_TIME_FIELD_NUMBER: builtins.int
-    token: builtins.str
+    TOKEN_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    NEXT_HEARTBEAT_TIME_FIELD_NUMBER: _builtins.int
+    token: _builtins.str
     """Secret. Send it with everything that the runner does."""
-    epoch: builtins.int
+    epoch: _builtins.int
     """Rises with each claim of the run."""
-    @property
-    def expire_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
         """When it runs out unless the runner is heard: a wall-clock estimate."""
 
-    @property
-    def next_heartbeat_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+    @_builtins.property
+    def next_heartbeat_time(self) -> _timestamp_pb2.Timestamp:
         """When to be heard next at the latest: a third of the lease from now."""
 
     def __init__(
         self,
         *,
-        token: builtins.str = ...,
-        epoch: builtins.int = ...,
-        expire_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
-        next_heartbeat_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        token: _builtins.str = ...,
+        epoch: _builtins.int = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+        next_heartbeat_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["expire_time", b"expire_time", "next_heartbeat_time", b"next_heartbeat_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["epoch", b"epoch", "expire_time", b"expire_time", "next_heartbeat_time", b"next_heartbeat_time", "token", b"token"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "next_heartbeat_time", b"next_heartbeat_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "expire_time", b"expire_time", "next_heartbeat_time", b"next_heartbeat_time", "token", b"token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Lease: typing_extensions.TypeAlias = Lease
+Global___Lease: _TypeAlias = Lease  # noqa: Y015
 
-@typing.final
-class Interrupt(google.protobuf.message.Message):
+@_typing.final
+class Interrupt(_message.Message):
     """A wish that a run stop, kept until it has its one outcome."""
 
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
-    INTERRUPT_ID_FIELD_NUMBER: builtins.int
-    RUN_ID_FIELD_NUMBER: builtins.int
-    STAGE_FIELD_NUMBER: builtins.int
-    MODE_FIELD_NUMBER: builtins.int
-    REASON_FIELD_NUMBER: builtins.int
-    ESCALATE_TIME_FIELD_NUMBER: builtins.int
-    SESSION_ID_FIELD_NUMBER: builtins.int
-    CREATE_TIME_FIELD_NUMBER: builtins.int
-    interrupt_id: builtins.str
+    INTERRUPT_ID_FIELD_NUMBER: _builtins.int
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    STAGE_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ESCALATE_TIME_FIELD_NUMBER: _builtins.int
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    interrupt_id: _builtins.str
     """`int_` and a UUIDv7."""
-    run_id: builtins.str
+    run_id: _builtins.str
     """The run that it stops. Empty if there was nothing to stop (NO_OP)."""
     stage: Global___InterruptStage.ValueType
     """How far it has come."""
     mode: Global___InterruptMode.ValueType
     """How the run is stopped. GRACEFUL becomes FORCE when a later call asks for that."""
-    reason: builtins.str
+    reason: _builtins.str
     """The reason as the caller gave it."""
-    session_id: builtins.str
+    session_id: _builtins.str
     """The session."""
-    @property
-    def escalate_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+    @_builtins.property
+    def escalate_time(self) -> _timestamp_pb2.Timestamp:
         """When the server stops waiting for the runner and ends the run itself. Absent once it is over."""
 
-    @property
-    def create_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was asked for."""
 
     def __init__(
         self,
         *,
-        interrupt_id: builtins.str = ...,
-        run_id: builtins.str = ...,
+        interrupt_id: _builtins.str = ...,
+        run_id: _builtins.str = ...,
         stage: Global___InterruptStage.ValueType = ...,
         mode: Global___InterruptMode.ValueType = ...,
-        reason: builtins.str = ...,
-        escalate_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
-        session_id: builtins.str = ...,
-        create_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        reason: _builtins.str = ...,
+        escalate_time: _timestamp_pb2.Timestamp | None = ...,
+        session_id: _builtins.str = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["create_time", b"create_time", "escalate_time", b"escalate_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["create_time", b"create_time", "escalate_time", b"escalate_time", "interrupt_id", b"interrupt_id", "mode", b"mode", "reason", b"reason", "run_id", b"run_id", "session_id", b"session_id", "stage", b"stage"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "escalate_time", b"escalate_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "escalate_time", b"escalate_time", "interrupt_id", b"interrupt_id", "mode", b"mode", "reason", b"reason", "run_id", b"run_id", "session_id", b"session_id", "stage", b"stage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Interrupt: typing_extensions.TypeAlias = Interrupt
+Global___Interrupt: _TypeAlias = Interrupt  # noqa: Y015
 
-@typing.final
-class Command(google.protobuf.message.Message):
+@_typing.final
+class Command(_message.Message):
     """Something that the runner should do. Repeated in every answer until it is acknowledged or over."""
 
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
-    INTERRUPT_FIELD_NUMBER: builtins.int
-    @property
+    INTERRUPT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
     def interrupt(self) -> Global___InterruptCommand:
         """Stop the run."""
 
@@ -703,41 +734,48 @@ class Command(google.protobuf.message.Message):
         *,
         interrupt: Global___InterruptCommand | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["command", b"command", "interrupt", b"interrupt"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["command", b"command", "interrupt", b"interrupt"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["command", b"command"]) -> typing.Literal["interrupt"] | None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "interrupt", b"interrupt"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "interrupt", b"interrupt"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["interrupt"]  # noqa: Y015
+    _WhichOneofArgType_command: _TypeAlias = _typing.Literal["command", b"command"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_command) -> _WhichOneofReturnType_command | None: ...
 
-Global___Command: typing_extensions.TypeAlias = Command
+Global___Command: _TypeAlias = Command  # noqa: Y015
 
-@typing.final
-class InterruptCommand(google.protobuf.message.Message):
+@_typing.final
+class InterruptCommand(_message.Message):
     """Stop the run: acknowledge, wind down and finish with outcome INTERRUPTED."""
 
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
-    INTERRUPT_ID_FIELD_NUMBER: builtins.int
-    MODE_FIELD_NUMBER: builtins.int
-    REASON_FIELD_NUMBER: builtins.int
-    DEADLINE_FIELD_NUMBER: builtins.int
-    interrupt_id: builtins.str
+    INTERRUPT_ID_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    DEADLINE_FIELD_NUMBER: _builtins.int
+    interrupt_id: _builtins.str
     """Send it back as acknowledged_interrupt_id."""
     mode: Global___InterruptMode.ValueType
     """How urgent it is."""
-    reason: builtins.str
+    reason: _builtins.str
     """The reason as the caller gave it."""
-    @property
-    def deadline(self) -> google.protobuf.timestamp_pb2.Timestamp:
+    @_builtins.property
+    def deadline(self) -> _timestamp_pb2.Timestamp:
         """When the server ends the run itself."""
 
     def __init__(
         self,
         *,
-        interrupt_id: builtins.str = ...,
+        interrupt_id: _builtins.str = ...,
         mode: Global___InterruptMode.ValueType = ...,
-        reason: builtins.str = ...,
-        deadline: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        reason: _builtins.str = ...,
+        deadline: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["deadline", b"deadline"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["deadline", b"deadline", "interrupt_id", b"interrupt_id", "mode", b"mode", "reason", b"reason"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["deadline", b"deadline"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deadline", b"deadline", "interrupt_id", b"interrupt_id", "mode", b"mode", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___InterruptCommand: typing_extensions.TypeAlias = InterruptCommand
+Global___InterruptCommand: _TypeAlias = InterruptCommand  # noqa: Y015

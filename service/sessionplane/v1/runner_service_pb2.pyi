@@ -3,121 +3,128 @@
 isort:skip_file
 """
 
-import builtins
-import collections.abc
-import google.protobuf.descriptor
-import google.protobuf.duration_pb2
-import google.protobuf.internal.containers
-import google.protobuf.message
-import sessionplane.v1.event_pb2
-import sessionplane.v1.run_pb2
+from collections import abc as _abc
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
+from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
+from sessionplane.v1 import event_pb2 as _event_pb2
+from sessionplane.v1 import run_pb2 as _run_pb2
+import builtins as _builtins
 import sys
-import typing
+import typing as _typing
 
-if sys.version_info >= (3, 10):
-    import typing as typing_extensions
+if sys.version_info >= (3, 11):
+    from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
-    import typing_extensions
+    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
-DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+DESCRIPTOR: _descriptor.FileDescriptor
 
-@typing.final
-class ClaimRunRequest(google.protobuf.message.Message):
+@_typing.final
+class ClaimRunRequest(_message.Message):
     """Asks for a run to work on."""
 
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
-    RUN_ID_FIELD_NUMBER: builtins.int
-    POOL_FIELD_NUMBER: builtins.int
-    RUNNER_ID_FIELD_NUMBER: builtins.int
-    LEASE_DURATION_FIELD_NUMBER: builtins.int
-    REQUEST_ID_FIELD_NUMBER: builtins.int
-    run_id: builtins.str
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    POOL_FIELD_NUMBER: _builtins.int
+    RUNNER_ID_FIELD_NUMBER: _builtins.int
+    LEASE_DURATION_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
     """This run."""
-    pool: builtins.str
+    pool: _builtins.str
     """The oldest run of this pool that may be claimed."""
-    runner_id: builtins.str
+    runner_id: _builtins.str
     """A name for the runner, at most 128 bytes, shown to people."""
-    request_id: builtins.str
+    request_id: _builtins.str
     """Makes the call safe to repeat: the same lease, as long as it is the run's current one."""
-    @property
-    def lease_duration(self) -> google.protobuf.duration_pb2.Duration:
+    @_builtins.property
+    def lease_duration(self) -> _duration_pb2.Duration:
         """How long the runner may be silent, 2 s to 10 min, default 15 s."""
 
     def __init__(
         self,
         *,
-        run_id: builtins.str = ...,
-        pool: builtins.str = ...,
-        runner_id: builtins.str = ...,
-        lease_duration: google.protobuf.duration_pb2.Duration | None = ...,
-        request_id: builtins.str = ...,
+        run_id: _builtins.str = ...,
+        pool: _builtins.str = ...,
+        runner_id: _builtins.str = ...,
+        lease_duration: _duration_pb2.Duration | None = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["lease_duration", b"lease_duration", "pool", b"pool", "run_id", b"run_id", "target", b"target"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["lease_duration", b"lease_duration", "pool", b"pool", "request_id", b"request_id", "run_id", b"run_id", "runner_id", b"runner_id", "target", b"target"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["target", b"target"]) -> typing.Literal["run_id", "pool"] | None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lease_duration", b"lease_duration", "pool", b"pool", "run_id", b"run_id", "target", b"target"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease_duration", b"lease_duration", "pool", b"pool", "request_id", b"request_id", "run_id", b"run_id", "runner_id", b"runner_id", "target", b"target"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_target: _TypeAlias = _typing.Literal["run_id", "pool"]  # noqa: Y015
+    _WhichOneofArgType_target: _TypeAlias = _typing.Literal["target", b"target"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_target) -> _WhichOneofReturnType_target | None: ...
 
-Global___ClaimRunRequest: typing_extensions.TypeAlias = ClaimRunRequest
+Global___ClaimRunRequest: _TypeAlias = ClaimRunRequest  # noqa: Y015
 
-@typing.final
-class ClaimRunResponse(google.protobuf.message.Message):
+@_typing.final
+class ClaimRunResponse(_message.Message):
     """A run to work on, or not."""
 
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
-    CLAIMED_FIELD_NUMBER: builtins.int
-    RUN_FIELD_NUMBER: builtins.int
-    LEASE_FIELD_NUMBER: builtins.int
-    claimed: builtins.bool
+    CLAIMED_FIELD_NUMBER: _builtins.int
+    RUN_FIELD_NUMBER: _builtins.int
+    LEASE_FIELD_NUMBER: _builtins.int
+    claimed: _builtins.bool
     """True if the caller holds the run now."""
-    @property
-    def run(self) -> sessionplane.v1.run_pb2.Run:
+    @_builtins.property
+    def run(self) -> _run_pb2.Run:
         """The run: the claimed one with its input; or the one that could not be claimed. Absent if none came."""
 
-    @property
-    def lease(self) -> sessionplane.v1.run_pb2.Lease:
+    @_builtins.property
+    def lease(self) -> _run_pb2.Lease:
         """The claim. Absent unless `claimed`."""
 
     def __init__(
         self,
         *,
-        claimed: builtins.bool = ...,
-        run: sessionplane.v1.run_pb2.Run | None = ...,
-        lease: sessionplane.v1.run_pb2.Lease | None = ...,
+        claimed: _builtins.bool = ...,
+        run: _run_pb2.Run | None = ...,
+        lease: _run_pb2.Lease | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["lease", b"lease", "run", b"run"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["claimed", b"claimed", "lease", b"lease", "run", b"run"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "run", b"run"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["claimed", b"claimed", "lease", b"lease", "run", b"run"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ClaimRunResponse: typing_extensions.TypeAlias = ClaimRunResponse
+Global___ClaimRunResponse: _TypeAlias = ClaimRunResponse  # noqa: Y015
 
-@typing.final
-class DriveRunRequest(google.protobuf.message.Message):
+@_typing.final
+class DriveRunRequest(_message.Message):
     """One message of a runner to the server."""
 
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
-    OPEN_FIELD_NUMBER: builtins.int
-    PUBLISH_FIELD_NUMBER: builtins.int
-    HEARTBEAT_FIELD_NUMBER: builtins.int
-    ACKNOWLEDGE_FIELD_NUMBER: builtins.int
-    FINISH_FIELD_NUMBER: builtins.int
-    @property
+    OPEN_FIELD_NUMBER: _builtins.int
+    PUBLISH_FIELD_NUMBER: _builtins.int
+    HEARTBEAT_FIELD_NUMBER: _builtins.int
+    ACKNOWLEDGE_FIELD_NUMBER: _builtins.int
+    FINISH_FIELD_NUMBER: _builtins.int
+    @_builtins.property
     def open(self) -> Global___DriveRunOpen:
         """Must come first, and once."""
 
-    @property
+    @_builtins.property
     def publish(self) -> Global___DriveRunPublish:
         """Events."""
 
-    @property
+    @_builtins.property
     def heartbeat(self) -> Global___DriveRunHeartbeat:
         """A sign of life."""
 
-    @property
+    @_builtins.property
     def acknowledge(self) -> Global___DriveRunAcknowledge:
         """Commands were heard."""
 
-    @property
+    @_builtins.property
     def finish(self) -> Global___DriveRunFinish:
         """The report. Nothing may follow it."""
 
@@ -130,152 +137,177 @@ class DriveRunRequest(google.protobuf.message.Message):
         acknowledge: Global___DriveRunAcknowledge | None = ...,
         finish: Global___DriveRunFinish | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["acknowledge", b"acknowledge", "finish", b"finish", "heartbeat", b"heartbeat", "open", b"open", "publish", b"publish", "request", b"request"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["acknowledge", b"acknowledge", "finish", b"finish", "heartbeat", b"heartbeat", "open", b"open", "publish", b"publish", "request", b"request"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["request", b"request"]) -> typing.Literal["open", "publish", "heartbeat", "acknowledge", "finish"] | None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledge", b"acknowledge", "finish", b"finish", "heartbeat", b"heartbeat", "open", b"open", "publish", b"publish", "request", b"request"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledge", b"acknowledge", "finish", b"finish", "heartbeat", b"heartbeat", "open", b"open", "publish", b"publish", "request", b"request"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_request: _TypeAlias = _typing.Literal["open", "publish", "heartbeat", "acknowledge", "finish"]  # noqa: Y015
+    _WhichOneofArgType_request: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_request) -> _WhichOneofReturnType_request | None: ...
 
-Global___DriveRunRequest: typing_extensions.TypeAlias = DriveRunRequest
+Global___DriveRunRequest: _TypeAlias = DriveRunRequest  # noqa: Y015
 
-@typing.final
-class DriveRunOpen(google.protobuf.message.Message):
+@_typing.final
+class DriveRunOpen(_message.Message):
     """Shows the lease. Counts as a heartbeat."""
 
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
-    RUN_ID_FIELD_NUMBER: builtins.int
-    LEASE_TOKEN_FIELD_NUMBER: builtins.int
-    run_id: builtins.str
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    LEASE_TOKEN_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
     """The run. Required."""
-    lease_token: builtins.str
+    lease_token: _builtins.str
     """The token of its lease. Required."""
     def __init__(
         self,
         *,
-        run_id: builtins.str = ...,
-        lease_token: builtins.str = ...,
+        run_id: _builtins.str = ...,
+        lease_token: _builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["lease_token", b"lease_token", "run_id", b"run_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease_token", b"lease_token", "run_id", b"run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___DriveRunOpen: typing_extensions.TypeAlias = DriveRunOpen
+Global___DriveRunOpen: _TypeAlias = DriveRunOpen  # noqa: Y015
 
-@typing.final
-class DriveRunPublish(google.protobuf.message.Message):
+@_typing.final
+class DriveRunPublish(_message.Message):
     """Events of the run: all of them are committed, or none."""
 
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
-    EVENTS_FIELD_NUMBER: builtins.int
-    FIRST_RUN_SEQUENCE_FIELD_NUMBER: builtins.int
-    first_run_sequence: builtins.int
+    EVENTS_FIELD_NUMBER: _builtins.int
+    FIRST_RUN_SEQUENCE_FIELD_NUMBER: _builtins.int
+    first_run_sequence: _builtins.int
     """The run_sequence of the first one. Repeats are skipped, a hole is RUN_SEQUENCE_GAP. 0: whatever comes next."""
-    @property
-    def events(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___NewEvent]:
+    @_builtins.property
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___NewEvent]:
         """The events, at most 256 and 1 MiB."""
 
     def __init__(
         self,
         *,
-        events: collections.abc.Iterable[Global___NewEvent] | None = ...,
-        first_run_sequence: builtins.int = ...,
+        events: _abc.Iterable[Global___NewEvent] | None = ...,
+        first_run_sequence: _builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["events", b"events", "first_run_sequence", b"first_run_sequence"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "first_run_sequence", b"first_run_sequence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___DriveRunPublish: typing_extensions.TypeAlias = DriveRunPublish
+Global___DriveRunPublish: _TypeAlias = DriveRunPublish  # noqa: Y015
 
-@typing.final
-class DriveRunHeartbeat(google.protobuf.message.Message):
+@_typing.final
+class DriveRunHeartbeat(_message.Message):
     """A sign of life."""
 
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
     def __init__(
         self,
     ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___DriveRunHeartbeat: typing_extensions.TypeAlias = DriveRunHeartbeat
+Global___DriveRunHeartbeat: _TypeAlias = DriveRunHeartbeat  # noqa: Y015
 
-@typing.final
-class DriveRunAcknowledge(google.protobuf.message.Message):
+@_typing.final
+class DriveRunAcknowledge(_message.Message):
     """Commands were heard."""
 
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
-    INTERRUPT_ID_FIELD_NUMBER: builtins.int
-    interrupt_id: builtins.str
+    INTERRUPT_ID_FIELD_NUMBER: _builtins.int
+    interrupt_id: _builtins.str
     """The interrupt that was heard."""
     def __init__(
         self,
         *,
-        interrupt_id: builtins.str = ...,
+        interrupt_id: _builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["interrupt_id", b"interrupt_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["interrupt_id", b"interrupt_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___DriveRunAcknowledge: typing_extensions.TypeAlias = DriveRunAcknowledge
+Global___DriveRunAcknowledge: _TypeAlias = DriveRunAcknowledge  # noqa: Y015
 
-@typing.final
-class DriveRunFinish(google.protobuf.message.Message):
+@_typing.final
+class DriveRunFinish(_message.Message):
     """The report of how the run ended."""
 
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
-    OUTCOME_FIELD_NUMBER: builtins.int
-    OUTPUT_TEXT_FIELD_NUMBER: builtins.int
-    RESULT_FIELD_NUMBER: builtins.int
-    FAILURE_FIELD_NUMBER: builtins.int
-    outcome: sessionplane.v1.run_pb2.RunOutcome.ValueType
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    OUTPUT_TEXT_FIELD_NUMBER: _builtins.int
+    RESULT_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
+    outcome: _run_pb2.RunOutcome.ValueType
     """SUCCEEDED, FAILED or INTERRUPTED. Required."""
-    output_text: builtins.str
+    output_text: _builtins.str
     """The full text. Absent: it is joined from the published deltas."""
-    @property
-    def result(self) -> sessionplane.v1.run_pb2.Payload:
+    @_builtins.property
+    def result(self) -> _run_pb2.Payload:
         """The result."""
 
-    @property
-    def failure(self) -> sessionplane.v1.run_pb2.RunFailure:
+    @_builtins.property
+    def failure(self) -> _run_pb2.RunFailure:
         """What went wrong."""
 
     def __init__(
         self,
         *,
-        outcome: sessionplane.v1.run_pb2.RunOutcome.ValueType = ...,
-        output_text: builtins.str | None = ...,
-        result: sessionplane.v1.run_pb2.Payload | None = ...,
-        failure: sessionplane.v1.run_pb2.RunFailure | None = ...,
+        outcome: _run_pb2.RunOutcome.ValueType = ...,
+        output_text: _builtins.str | None = ...,
+        result: _run_pb2.Payload | None = ...,
+        failure: _run_pb2.RunFailure | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_output_text", b"_output_text", "failure", b"failure", "output_text", b"output_text", "result", b"result"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_output_text", b"_output_text", "failure", b"failure", "outcome", b"outcome", "output_text", b"output_text", "result", b"result"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["_output_text", b"_output_text"]) -> typing.Literal["output_text"] | None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_output_text", b"_output_text", "failure", b"failure", "output_text", b"output_text", "result", b"result"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_output_text", b"_output_text", "failure", b"failure", "outcome", b"outcome", "output_text", b"output_text", "result", b"result"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__output_text: _TypeAlias = _typing.Literal["output_text"]  # noqa: Y015
+    _WhichOneofArgType__output_text: _TypeAlias = _typing.Literal["_output_text", b"_output_text"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__output_text) -> _WhichOneofReturnType__output_text | None: ...
 
-Global___DriveRunFinish: typing_extensions.TypeAlias = DriveRunFinish
+Global___DriveRunFinish: _TypeAlias = DriveRunFinish  # noqa: Y015
 
-@typing.final
-class DriveRunResponse(google.protobuf.message.Message):
+@_typing.final
+class DriveRunResponse(_message.Message):
     """One message of the server to a runner."""
 
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
-    OPENED_FIELD_NUMBER: builtins.int
-    PUBLISHED_FIELD_NUMBER: builtins.int
-    COMMAND_FIELD_NUMBER: builtins.int
-    LEASE_FIELD_NUMBER: builtins.int
-    FINISHED_FIELD_NUMBER: builtins.int
-    @property
+    OPENED_FIELD_NUMBER: _builtins.int
+    PUBLISHED_FIELD_NUMBER: _builtins.int
+    COMMAND_FIELD_NUMBER: _builtins.int
+    LEASE_FIELD_NUMBER: _builtins.int
+    FINISHED_FIELD_NUMBER: _builtins.int
+    @_builtins.property
     def opened(self) -> Global___DriveRunOpened:
         """The lease is good."""
 
-    @property
+    @_builtins.property
     def published(self) -> Global___DriveRunPublished:
         """Events were committed."""
 
-    @property
-    def command(self) -> sessionplane.v1.run_pb2.Command:
+    @_builtins.property
+    def command(self) -> _run_pb2.Command:
         """Something to do."""
 
-    @property
-    def lease(self) -> sessionplane.v1.run_pb2.Lease:
+    @_builtins.property
+    def lease(self) -> _run_pb2.Lease:
         """The lease was extended."""
 
-    @property
+    @_builtins.property
     def finished(self) -> Global___DriveRunFinished:
         """The run has its terminal: by this stream's report (status OK follows), or elsewhere (RUN_FINISHED)."""
 
@@ -284,368 +316,414 @@ class DriveRunResponse(google.protobuf.message.Message):
         *,
         opened: Global___DriveRunOpened | None = ...,
         published: Global___DriveRunPublished | None = ...,
-        command: sessionplane.v1.run_pb2.Command | None = ...,
-        lease: sessionplane.v1.run_pb2.Lease | None = ...,
+        command: _run_pb2.Command | None = ...,
+        lease: _run_pb2.Lease | None = ...,
         finished: Global___DriveRunFinished | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["command", b"command", "finished", b"finished", "lease", b"lease", "opened", b"opened", "published", b"published", "response", b"response"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["command", b"command", "finished", b"finished", "lease", b"lease", "opened", b"opened", "published", b"published", "response", b"response"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["response", b"response"]) -> typing.Literal["opened", "published", "command", "lease", "finished"] | None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "finished", b"finished", "lease", b"lease", "opened", b"opened", "published", b"published", "response", b"response"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "finished", b"finished", "lease", b"lease", "opened", b"opened", "published", b"published", "response", b"response"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_response: _TypeAlias = _typing.Literal["opened", "published", "command", "lease", "finished"]  # noqa: Y015
+    _WhichOneofArgType_response: _TypeAlias = _typing.Literal["response", b"response"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_response) -> _WhichOneofReturnType_response | None: ...
 
-Global___DriveRunResponse: typing_extensions.TypeAlias = DriveRunResponse
+Global___DriveRunResponse: _TypeAlias = DriveRunResponse  # noqa: Y015
 
-@typing.final
-class DriveRunOpened(google.protobuf.message.Message):
+@_typing.final
+class DriveRunOpened(_message.Message):
     """The lease is good."""
 
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
-    RUN_FIELD_NUMBER: builtins.int
-    LEASE_FIELD_NUMBER: builtins.int
-    @property
-    def run(self) -> sessionplane.v1.run_pb2.Run:
+    RUN_FIELD_NUMBER: _builtins.int
+    LEASE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def run(self) -> _run_pb2.Run:
         """The run with its input; last_run_sequence says where to go on."""
 
-    @property
-    def lease(self) -> sessionplane.v1.run_pb2.Lease:
+    @_builtins.property
+    def lease(self) -> _run_pb2.Lease:
         """The lease."""
 
     def __init__(
         self,
         *,
-        run: sessionplane.v1.run_pb2.Run | None = ...,
-        lease: sessionplane.v1.run_pb2.Lease | None = ...,
+        run: _run_pb2.Run | None = ...,
+        lease: _run_pb2.Lease | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["lease", b"lease", "run", b"run"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["lease", b"lease", "run", b"run"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "run", b"run"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "run", b"run"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___DriveRunOpened: typing_extensions.TypeAlias = DriveRunOpened
+Global___DriveRunOpened: _TypeAlias = DriveRunOpened  # noqa: Y015
 
-@typing.final
-class DriveRunPublished(google.protobuf.message.Message):
+@_typing.final
+class DriveRunPublished(_message.Message):
     """Events were committed. It covers every publication before it too."""
 
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
-    LAST_RUN_SEQUENCE_FIELD_NUMBER: builtins.int
-    LAST_SEQUENCE_FIELD_NUMBER: builtins.int
-    DUPLICATE_COUNT_FIELD_NUMBER: builtins.int
-    last_run_sequence: builtins.int
+    LAST_RUN_SEQUENCE_FIELD_NUMBER: _builtins.int
+    LAST_SEQUENCE_FIELD_NUMBER: _builtins.int
+    DUPLICATE_COUNT_FIELD_NUMBER: _builtins.int
+    last_run_sequence: _builtins.int
     """The number of the newest event of the run's runner."""
-    last_sequence: builtins.int
+    last_sequence: _builtins.int
     """The head of the session's log."""
-    duplicate_count: builtins.int
+    duplicate_count: _builtins.int
     """How many events were skipped as repeats since the last of these messages."""
     def __init__(
         self,
         *,
-        last_run_sequence: builtins.int = ...,
-        last_sequence: builtins.int = ...,
-        duplicate_count: builtins.int = ...,
+        last_run_sequence: _builtins.int = ...,
+        last_sequence: _builtins.int = ...,
+        duplicate_count: _builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["duplicate_count", b"duplicate_count", "last_run_sequence", b"last_run_sequence", "last_sequence", b"last_sequence"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["duplicate_count", b"duplicate_count", "last_run_sequence", b"last_run_sequence", "last_sequence", b"last_sequence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___DriveRunPublished: typing_extensions.TypeAlias = DriveRunPublished
+Global___DriveRunPublished: _TypeAlias = DriveRunPublished  # noqa: Y015
 
-@typing.final
-class DriveRunFinished(google.protobuf.message.Message):
+@_typing.final
+class DriveRunFinished(_message.Message):
     """The run has its terminal."""
 
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
-    FINISH_RESULT_FIELD_NUMBER: builtins.int
-    TERMINAL_FIELD_NUMBER: builtins.int
-    TERMINAL_SEQUENCE_FIELD_NUMBER: builtins.int
-    finish_result: sessionplane.v1.run_pb2.FinishResult.ValueType
+    FINISH_RESULT_FIELD_NUMBER: _builtins.int
+    TERMINAL_FIELD_NUMBER: _builtins.int
+    TERMINAL_SEQUENCE_FIELD_NUMBER: _builtins.int
+    finish_result: _run_pb2.FinishResult.ValueType
     """What became of this stream's report. Unspecified if it sent none."""
-    terminal_sequence: builtins.int
+    terminal_sequence: _builtins.int
     """Where in the log the terminal is."""
-    @property
-    def terminal(self) -> sessionplane.v1.run_pb2.RunTerminal:
+    @_builtins.property
+    def terminal(self) -> _run_pb2.RunTerminal:
         """How the run ended."""
 
     def __init__(
         self,
         *,
-        finish_result: sessionplane.v1.run_pb2.FinishResult.ValueType = ...,
-        terminal: sessionplane.v1.run_pb2.RunTerminal | None = ...,
-        terminal_sequence: builtins.int = ...,
+        finish_result: _run_pb2.FinishResult.ValueType = ...,
+        terminal: _run_pb2.RunTerminal | None = ...,
+        terminal_sequence: _builtins.int = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["terminal", b"terminal"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["finish_result", b"finish_result", "terminal", b"terminal", "terminal_sequence", b"terminal_sequence"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["terminal", b"terminal"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["finish_result", b"finish_result", "terminal", b"terminal", "terminal_sequence", b"terminal_sequence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___DriveRunFinished: typing_extensions.TypeAlias = DriveRunFinished
+Global___DriveRunFinished: _TypeAlias = DriveRunFinished  # noqa: Y015
 
-@typing.final
-class NewEvent(google.protobuf.message.Message):
+@_typing.final
+class NewEvent(_message.Message):
     """An event to publish."""
 
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
-    OUTPUT_DELTA_FIELD_NUMBER: builtins.int
-    CUSTOM_FIELD_NUMBER: builtins.int
-    @property
-    def output_delta(self) -> sessionplane.v1.event_pb2.OutputDelta:
+    OUTPUT_DELTA_FIELD_NUMBER: _builtins.int
+    CUSTOM_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def output_delta(self) -> _event_pb2.OutputDelta:
         """A piece of text; the server gives the offset."""
 
-    @property
-    def custom(self) -> sessionplane.v1.event_pb2.CustomEvent:
+    @_builtins.property
+    def custom(self) -> _event_pb2.CustomEvent:
         """Something of the runner's own."""
 
     def __init__(
         self,
         *,
-        output_delta: sessionplane.v1.event_pb2.OutputDelta | None = ...,
-        custom: sessionplane.v1.event_pb2.CustomEvent | None = ...,
+        output_delta: _event_pb2.OutputDelta | None = ...,
+        custom: _event_pb2.CustomEvent | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["body", b"body", "custom", b"custom", "output_delta", b"output_delta"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["body", b"body", "custom", b"custom", "output_delta", b"output_delta"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["body", b"body"]) -> typing.Literal["output_delta", "custom"] | None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "custom", b"custom", "output_delta", b"output_delta"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "custom", b"custom", "output_delta", b"output_delta"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["output_delta", "custom"]  # noqa: Y015
+    _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
-Global___NewEvent: typing_extensions.TypeAlias = NewEvent
+Global___NewEvent: _TypeAlias = NewEvent  # noqa: Y015
 
-@typing.final
-class PublishEventsRequest(google.protobuf.message.Message):
+@_typing.final
+class PublishEventsRequest(_message.Message):
     """Publishes events."""
 
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
-    RUN_ID_FIELD_NUMBER: builtins.int
-    LEASE_TOKEN_FIELD_NUMBER: builtins.int
-    EVENTS_FIELD_NUMBER: builtins.int
-    FIRST_RUN_SEQUENCE_FIELD_NUMBER: builtins.int
-    run_id: builtins.str
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    LEASE_TOKEN_FIELD_NUMBER: _builtins.int
+    EVENTS_FIELD_NUMBER: _builtins.int
+    FIRST_RUN_SEQUENCE_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
     """The run. Required."""
-    lease_token: builtins.str
+    lease_token: _builtins.str
     """The token of its lease. Required."""
-    first_run_sequence: builtins.int
+    first_run_sequence: _builtins.int
     """The run_sequence of the first one: makes the call safe to repeat. Repeats are skipped, a hole is
     RUN_SEQUENCE_GAP with the expected number. 0: whatever comes next.
     """
-    @property
-    def events(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___NewEvent]:
+    @_builtins.property
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___NewEvent]:
         """The events, at most 256 and 1 MiB."""
 
     def __init__(
         self,
         *,
-        run_id: builtins.str = ...,
-        lease_token: builtins.str = ...,
-        events: collections.abc.Iterable[Global___NewEvent] | None = ...,
-        first_run_sequence: builtins.int = ...,
+        run_id: _builtins.str = ...,
+        lease_token: _builtins.str = ...,
+        events: _abc.Iterable[Global___NewEvent] | None = ...,
+        first_run_sequence: _builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["events", b"events", "first_run_sequence", b"first_run_sequence", "lease_token", b"lease_token", "run_id", b"run_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "first_run_sequence", b"first_run_sequence", "lease_token", b"lease_token", "run_id", b"run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PublishEventsRequest: typing_extensions.TypeAlias = PublishEventsRequest
+Global___PublishEventsRequest: _TypeAlias = PublishEventsRequest  # noqa: Y015
 
-@typing.final
-class PublishEventsResponse(google.protobuf.message.Message):
+@_typing.final
+class PublishEventsResponse(_message.Message):
     """The events are on disk."""
 
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
-    LAST_RUN_SEQUENCE_FIELD_NUMBER: builtins.int
-    LAST_SEQUENCE_FIELD_NUMBER: builtins.int
-    DUPLICATE_COUNT_FIELD_NUMBER: builtins.int
-    LEASE_FIELD_NUMBER: builtins.int
-    COMMANDS_FIELD_NUMBER: builtins.int
-    last_run_sequence: builtins.int
+    LAST_RUN_SEQUENCE_FIELD_NUMBER: _builtins.int
+    LAST_SEQUENCE_FIELD_NUMBER: _builtins.int
+    DUPLICATE_COUNT_FIELD_NUMBER: _builtins.int
+    LEASE_FIELD_NUMBER: _builtins.int
+    COMMANDS_FIELD_NUMBER: _builtins.int
+    last_run_sequence: _builtins.int
     """The number of the newest event of the run's runner."""
-    last_sequence: builtins.int
+    last_sequence: _builtins.int
     """The head of the session's log."""
-    duplicate_count: builtins.int
+    duplicate_count: _builtins.int
     """How many events were skipped as repeats."""
-    @property
-    def lease(self) -> sessionplane.v1.run_pb2.Lease:
+    @_builtins.property
+    def lease(self) -> _run_pb2.Lease:
         """The lease, extended."""
 
-    @property
-    def commands(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[sessionplane.v1.run_pb2.Command]:
+    @_builtins.property
+    def commands(self) -> _containers.RepeatedCompositeFieldContainer[_run_pb2.Command]:
         """What the runner should do."""
 
     def __init__(
         self,
         *,
-        last_run_sequence: builtins.int = ...,
-        last_sequence: builtins.int = ...,
-        duplicate_count: builtins.int = ...,
-        lease: sessionplane.v1.run_pb2.Lease | None = ...,
-        commands: collections.abc.Iterable[sessionplane.v1.run_pb2.Command] | None = ...,
+        last_run_sequence: _builtins.int = ...,
+        last_sequence: _builtins.int = ...,
+        duplicate_count: _builtins.int = ...,
+        lease: _run_pb2.Lease | None = ...,
+        commands: _abc.Iterable[_run_pb2.Command] | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["lease", b"lease"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["commands", b"commands", "duplicate_count", b"duplicate_count", "last_run_sequence", b"last_run_sequence", "last_sequence", b"last_sequence", "lease", b"lease"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["commands", b"commands", "duplicate_count", b"duplicate_count", "last_run_sequence", b"last_run_sequence", "last_sequence", b"last_sequence", "lease", b"lease"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PublishEventsResponse: typing_extensions.TypeAlias = PublishEventsResponse
+Global___PublishEventsResponse: _TypeAlias = PublishEventsResponse  # noqa: Y015
 
-@typing.final
-class HeartbeatRunRequest(google.protobuf.message.Message):
+@_typing.final
+class HeartbeatRunRequest(_message.Message):
     """A sign of life."""
 
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
-    RUN_ID_FIELD_NUMBER: builtins.int
-    LEASE_TOKEN_FIELD_NUMBER: builtins.int
-    ACKNOWLEDGED_INTERRUPT_ID_FIELD_NUMBER: builtins.int
-    run_id: builtins.str
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    LEASE_TOKEN_FIELD_NUMBER: _builtins.int
+    ACKNOWLEDGED_INTERRUPT_ID_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
     """The run. Required."""
-    lease_token: builtins.str
+    lease_token: _builtins.str
     """The token of its lease. Required."""
-    acknowledged_interrupt_id: builtins.str
+    acknowledged_interrupt_id: _builtins.str
     """An interrupt that was heard."""
     def __init__(
         self,
         *,
-        run_id: builtins.str = ...,
-        lease_token: builtins.str = ...,
-        acknowledged_interrupt_id: builtins.str = ...,
+        run_id: _builtins.str = ...,
+        lease_token: _builtins.str = ...,
+        acknowledged_interrupt_id: _builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["acknowledged_interrupt_id", b"acknowledged_interrupt_id", "lease_token", b"lease_token", "run_id", b"run_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged_interrupt_id", b"acknowledged_interrupt_id", "lease_token", b"lease_token", "run_id", b"run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___HeartbeatRunRequest: typing_extensions.TypeAlias = HeartbeatRunRequest
+Global___HeartbeatRunRequest: _TypeAlias = HeartbeatRunRequest  # noqa: Y015
 
-@typing.final
-class HeartbeatRunResponse(google.protobuf.message.Message):
+@_typing.final
+class HeartbeatRunResponse(_message.Message):
     """The lease goes on."""
 
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
-    LEASE_FIELD_NUMBER: builtins.int
-    COMMANDS_FIELD_NUMBER: builtins.int
-    @property
-    def lease(self) -> sessionplane.v1.run_pb2.Lease:
+    LEASE_FIELD_NUMBER: _builtins.int
+    COMMANDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def lease(self) -> _run_pb2.Lease:
         """The lease, extended."""
 
-    @property
-    def commands(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[sessionplane.v1.run_pb2.Command]:
+    @_builtins.property
+    def commands(self) -> _containers.RepeatedCompositeFieldContainer[_run_pb2.Command]:
         """What the runner should do."""
 
     def __init__(
         self,
         *,
-        lease: sessionplane.v1.run_pb2.Lease | None = ...,
-        commands: collections.abc.Iterable[sessionplane.v1.run_pb2.Command] | None = ...,
+        lease: _run_pb2.Lease | None = ...,
+        commands: _abc.Iterable[_run_pb2.Command] | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["lease", b"lease"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["commands", b"commands", "lease", b"lease"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["commands", b"commands", "lease", b"lease"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___HeartbeatRunResponse: typing_extensions.TypeAlias = HeartbeatRunResponse
+Global___HeartbeatRunResponse: _TypeAlias = HeartbeatRunResponse  # noqa: Y015
 
-@typing.final
-class FinishRunRequest(google.protobuf.message.Message):
+@_typing.final
+class FinishRunRequest(_message.Message):
     """Reports how a run ended."""
 
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
-    RUN_ID_FIELD_NUMBER: builtins.int
-    LEASE_TOKEN_FIELD_NUMBER: builtins.int
-    OUTCOME_FIELD_NUMBER: builtins.int
-    OUTPUT_TEXT_FIELD_NUMBER: builtins.int
-    RESULT_FIELD_NUMBER: builtins.int
-    FAILURE_FIELD_NUMBER: builtins.int
-    run_id: builtins.str
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    LEASE_TOKEN_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    OUTPUT_TEXT_FIELD_NUMBER: _builtins.int
+    RESULT_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
     """The run. Required."""
-    lease_token: builtins.str
+    lease_token: _builtins.str
     """The token of its lease. Required."""
-    outcome: sessionplane.v1.run_pb2.RunOutcome.ValueType
+    outcome: _run_pb2.RunOutcome.ValueType
     """SUCCEEDED, FAILED or INTERRUPTED. Required."""
-    output_text: builtins.str
+    output_text: _builtins.str
     """The full text. Absent: it is joined from the published deltas."""
-    @property
-    def result(self) -> sessionplane.v1.run_pb2.Payload:
+    @_builtins.property
+    def result(self) -> _run_pb2.Payload:
         """The result, at most 256 KiB."""
 
-    @property
-    def failure(self) -> sessionplane.v1.run_pb2.RunFailure:
+    @_builtins.property
+    def failure(self) -> _run_pb2.RunFailure:
         """What went wrong."""
 
     def __init__(
         self,
         *,
-        run_id: builtins.str = ...,
-        lease_token: builtins.str = ...,
-        outcome: sessionplane.v1.run_pb2.RunOutcome.ValueType = ...,
-        output_text: builtins.str | None = ...,
-        result: sessionplane.v1.run_pb2.Payload | None = ...,
-        failure: sessionplane.v1.run_pb2.RunFailure | None = ...,
+        run_id: _builtins.str = ...,
+        lease_token: _builtins.str = ...,
+        outcome: _run_pb2.RunOutcome.ValueType = ...,
+        output_text: _builtins.str | None = ...,
+        result: _run_pb2.Payload | None = ...,
+        failure: _run_pb2.RunFailure | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_output_text", b"_output_text", "failure", b"failure", "output_text", b"output_text", "result", b"result"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_output_text", b"_output_text", "failure", b"failure", "lease_token", b"lease_token", "outcome", b"outcome", "output_text", b"output_text", "result", b"result", "run_id", b"run_id"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["_output_text", b"_output_text"]) -> typing.Literal["output_text"] | None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_output_text", b"_output_text", "failure", b"failure", "output_text", b"output_text", "result", b"result"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_output_text", b"_output_text", "failure", b"failure", "lease_token", b"lease_token", "outcome", b"outcome", "output_text", b"output_text", "result", b"result", "run_id", b"run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__output_text: _TypeAlias = _typing.Literal["output_text"]  # noqa: Y015
+    _WhichOneofArgType__output_text: _TypeAlias = _typing.Literal["_output_text", b"_output_text"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__output_text) -> _WhichOneofReturnType__output_text | None: ...
 
-Global___FinishRunRequest: typing_extensions.TypeAlias = FinishRunRequest
+Global___FinishRunRequest: _TypeAlias = FinishRunRequest  # noqa: Y015
 
-@typing.final
-class FinishRunResponse(google.protobuf.message.Message):
+@_typing.final
+class FinishRunResponse(_message.Message):
     """The run has its terminal."""
 
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
-    FINISH_RESULT_FIELD_NUMBER: builtins.int
-    TERMINAL_FIELD_NUMBER: builtins.int
-    TERMINAL_SEQUENCE_FIELD_NUMBER: builtins.int
-    finish_result: sessionplane.v1.run_pb2.FinishResult.ValueType
+    FINISH_RESULT_FIELD_NUMBER: _builtins.int
+    TERMINAL_FIELD_NUMBER: _builtins.int
+    TERMINAL_SEQUENCE_FIELD_NUMBER: _builtins.int
+    finish_result: _run_pb2.FinishResult.ValueType
     """What became of the report."""
-    terminal_sequence: builtins.int
+    terminal_sequence: _builtins.int
     """Where in the log the terminal is."""
-    @property
-    def terminal(self) -> sessionplane.v1.run_pb2.RunTerminal:
+    @_builtins.property
+    def terminal(self) -> _run_pb2.RunTerminal:
         """How the run ended. It is this report's only if the result is RECORDED or DUPLICATE."""
 
     def __init__(
         self,
         *,
-        finish_result: sessionplane.v1.run_pb2.FinishResult.ValueType = ...,
-        terminal: sessionplane.v1.run_pb2.RunTerminal | None = ...,
-        terminal_sequence: builtins.int = ...,
+        finish_result: _run_pb2.FinishResult.ValueType = ...,
+        terminal: _run_pb2.RunTerminal | None = ...,
+        terminal_sequence: _builtins.int = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["terminal", b"terminal"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["finish_result", b"finish_result", "terminal", b"terminal", "terminal_sequence", b"terminal_sequence"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["terminal", b"terminal"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["finish_result", b"finish_result", "terminal", b"terminal", "terminal_sequence", b"terminal_sequence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___FinishRunResponse: typing_extensions.TypeAlias = FinishRunResponse
+Global___FinishRunResponse: _TypeAlias = FinishRunResponse  # noqa: Y015
 
-@typing.final
-class ReleaseRunRequest(google.protobuf.message.Message):
+@_typing.final
+class ReleaseRunRequest(_message.Message):
     """Gives a run back."""
 
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
-    RUN_ID_FIELD_NUMBER: builtins.int
-    LEASE_TOKEN_FIELD_NUMBER: builtins.int
-    REQUEST_ID_FIELD_NUMBER: builtins.int
-    run_id: builtins.str
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    LEASE_TOKEN_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
     """The run. Required."""
-    lease_token: builtins.str
+    lease_token: _builtins.str
     """The token of its lease. Required."""
-    request_id: builtins.str
+    request_id: _builtins.str
     """Makes the call safe to repeat."""
     def __init__(
         self,
         *,
-        run_id: builtins.str = ...,
-        lease_token: builtins.str = ...,
-        request_id: builtins.str = ...,
+        run_id: _builtins.str = ...,
+        lease_token: _builtins.str = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["lease_token", b"lease_token", "request_id", b"request_id", "run_id", b"run_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease_token", b"lease_token", "request_id", b"request_id", "run_id", b"run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ReleaseRunRequest: typing_extensions.TypeAlias = ReleaseRunRequest
+Global___ReleaseRunRequest: _TypeAlias = ReleaseRunRequest  # noqa: Y015
 
-@typing.final
-class ReleaseRunResponse(google.protobuf.message.Message):
+@_typing.final
+class ReleaseRunResponse(_message.Message):
     """The run is no longer the caller's."""
 
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
-    RUN_FIELD_NUMBER: builtins.int
-    @property
-    def run(self) -> sessionplane.v1.run_pb2.Run:
+    RUN_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def run(self) -> _run_pb2.Run:
         """The run as it is now: PENDING again, or FINISHED."""
 
     def __init__(
         self,
         *,
-        run: sessionplane.v1.run_pb2.Run | None = ...,
+        run: _run_pb2.Run | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["run", b"run"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["run", b"run"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ReleaseRunResponse: typing_extensions.TypeAlias = ReleaseRunResponse
+Global___ReleaseRunResponse: _TypeAlias = ReleaseRunResponse  # noqa: Y015

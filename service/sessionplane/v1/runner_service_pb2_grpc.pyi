@@ -3,194 +3,46 @@
 isort:skip_file
 """
 
-import abc
-import collections.abc
-import grpc
-import grpc.aio
-import sessionplane.v1.runner_service_pb2
+from collections import abc as _abc
+from grpc import aio as _aio
+from sessionplane.v1 import runner_service_pb2 as _runner_service_pb2
+import abc as _abc_1
+import grpc as _grpc
 import sys
-import typing
+import typing as _typing
 
-if sys.version_info >= (3, 13):
-    import typing as typing_extensions
+if sys.version_info >= (3, 11):
+    from typing import Self as _Self
 else:
-    import typing_extensions
+    from typing_extensions import Self as _Self
 
-_T = typing.TypeVar("_T")
+_T = _typing.TypeVar("_T")
 
-class _MaybeAsyncIterator(collections.abc.AsyncIterator[_T], collections.abc.Iterator[_T], metaclass=abc.ABCMeta): ...
+class _MaybeAsyncIterator(_abc.AsyncIterator[_T], _abc.Iterator[_T], metaclass=_abc_1.ABCMeta): ...
 
-class _ServicerContext(grpc.ServicerContext, grpc.aio.ServicerContext):  # type: ignore[misc, type-arg]
+class _ServicerContext(_grpc.ServicerContext, _aio.ServicerContext):  # type: ignore[misc, type-arg]
     ...
 
 GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
-_RunnerServiceClaimRunType = typing_extensions.TypeVar(
-    '_RunnerServiceClaimRunType',
-    grpc.UnaryUnaryMultiCallable[
-        sessionplane.v1.runner_service_pb2.ClaimRunRequest,
-        sessionplane.v1.runner_service_pb2.ClaimRunResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        sessionplane.v1.runner_service_pb2.ClaimRunRequest,
-        sessionplane.v1.runner_service_pb2.ClaimRunResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        sessionplane.v1.runner_service_pb2.ClaimRunRequest,
-        sessionplane.v1.runner_service_pb2.ClaimRunResponse,
-    ],
-)
 
-_RunnerServiceDriveRunType = typing_extensions.TypeVar(
-    '_RunnerServiceDriveRunType',
-    grpc.StreamStreamMultiCallable[
-        sessionplane.v1.runner_service_pb2.DriveRunRequest,
-        sessionplane.v1.runner_service_pb2.DriveRunResponse,
-    ],
-    grpc.aio.StreamStreamMultiCallable[
-        sessionplane.v1.runner_service_pb2.DriveRunRequest,
-        sessionplane.v1.runner_service_pb2.DriveRunResponse,
-    ],
-    default=grpc.StreamStreamMultiCallable[
-        sessionplane.v1.runner_service_pb2.DriveRunRequest,
-        sessionplane.v1.runner_service_pb2.DriveRunResponse,
-    ],
-)
-
-_RunnerServicePublishEventsType = typing_extensions.TypeVar(
-    '_RunnerServicePublishEventsType',
-    grpc.UnaryUnaryMultiCallable[
-        sessionplane.v1.runner_service_pb2.PublishEventsRequest,
-        sessionplane.v1.runner_service_pb2.PublishEventsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        sessionplane.v1.runner_service_pb2.PublishEventsRequest,
-        sessionplane.v1.runner_service_pb2.PublishEventsResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        sessionplane.v1.runner_service_pb2.PublishEventsRequest,
-        sessionplane.v1.runner_service_pb2.PublishEventsResponse,
-    ],
-)
-
-_RunnerServiceHeartbeatRunType = typing_extensions.TypeVar(
-    '_RunnerServiceHeartbeatRunType',
-    grpc.UnaryUnaryMultiCallable[
-        sessionplane.v1.runner_service_pb2.HeartbeatRunRequest,
-        sessionplane.v1.runner_service_pb2.HeartbeatRunResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        sessionplane.v1.runner_service_pb2.HeartbeatRunRequest,
-        sessionplane.v1.runner_service_pb2.HeartbeatRunResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        sessionplane.v1.runner_service_pb2.HeartbeatRunRequest,
-        sessionplane.v1.runner_service_pb2.HeartbeatRunResponse,
-    ],
-)
-
-_RunnerServiceFinishRunType = typing_extensions.TypeVar(
-    '_RunnerServiceFinishRunType',
-    grpc.UnaryUnaryMultiCallable[
-        sessionplane.v1.runner_service_pb2.FinishRunRequest,
-        sessionplane.v1.runner_service_pb2.FinishRunResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        sessionplane.v1.runner_service_pb2.FinishRunRequest,
-        sessionplane.v1.runner_service_pb2.FinishRunResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        sessionplane.v1.runner_service_pb2.FinishRunRequest,
-        sessionplane.v1.runner_service_pb2.FinishRunResponse,
-    ],
-)
-
-_RunnerServiceReleaseRunType = typing_extensions.TypeVar(
-    '_RunnerServiceReleaseRunType',
-    grpc.UnaryUnaryMultiCallable[
-        sessionplane.v1.runner_service_pb2.ReleaseRunRequest,
-        sessionplane.v1.runner_service_pb2.ReleaseRunResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        sessionplane.v1.runner_service_pb2.ReleaseRunRequest,
-        sessionplane.v1.runner_service_pb2.ReleaseRunResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        sessionplane.v1.runner_service_pb2.ReleaseRunRequest,
-        sessionplane.v1.runner_service_pb2.ReleaseRunResponse,
-    ],
-)
-
-class RunnerServiceStub(typing.Generic[_RunnerServiceClaimRunType, _RunnerServiceDriveRunType, _RunnerServicePublishEventsType, _RunnerServiceHeartbeatRunType, _RunnerServiceFinishRunType, _RunnerServiceReleaseRunType]):
+class RunnerServiceStub:
     """What runners do: take a run, publish its events, stay alive, finish it. Everything after ClaimRun shows the
     lease token; a token that is not the run's current one is FAILED_PRECONDITION `LEASE_LOST`, and work on a
     run that has ended is FAILED_PRECONDITION `RUN_FINISHED`: stop.
     """
 
-    @typing.overload
-    def __init__(self: RunnerServiceStub[
-        grpc.UnaryUnaryMultiCallable[
-            sessionplane.v1.runner_service_pb2.ClaimRunRequest,
-            sessionplane.v1.runner_service_pb2.ClaimRunResponse,
-        ],
-        grpc.StreamStreamMultiCallable[
-            sessionplane.v1.runner_service_pb2.DriveRunRequest,
-            sessionplane.v1.runner_service_pb2.DriveRunResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            sessionplane.v1.runner_service_pb2.PublishEventsRequest,
-            sessionplane.v1.runner_service_pb2.PublishEventsResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            sessionplane.v1.runner_service_pb2.HeartbeatRunRequest,
-            sessionplane.v1.runner_service_pb2.HeartbeatRunResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            sessionplane.v1.runner_service_pb2.FinishRunRequest,
-            sessionplane.v1.runner_service_pb2.FinishRunResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            sessionplane.v1.runner_service_pb2.ReleaseRunRequest,
-            sessionplane.v1.runner_service_pb2.ReleaseRunResponse,
-        ],
-    ], channel: grpc.Channel) -> None: ...
-
-    @typing.overload
-    def __init__(self: RunnerServiceStub[
-        grpc.aio.UnaryUnaryMultiCallable[
-            sessionplane.v1.runner_service_pb2.ClaimRunRequest,
-            sessionplane.v1.runner_service_pb2.ClaimRunResponse,
-        ],
-        grpc.aio.StreamStreamMultiCallable[
-            sessionplane.v1.runner_service_pb2.DriveRunRequest,
-            sessionplane.v1.runner_service_pb2.DriveRunResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            sessionplane.v1.runner_service_pb2.PublishEventsRequest,
-            sessionplane.v1.runner_service_pb2.PublishEventsResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            sessionplane.v1.runner_service_pb2.HeartbeatRunRequest,
-            sessionplane.v1.runner_service_pb2.HeartbeatRunResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            sessionplane.v1.runner_service_pb2.FinishRunRequest,
-            sessionplane.v1.runner_service_pb2.FinishRunResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            sessionplane.v1.runner_service_pb2.ReleaseRunRequest,
-            sessionplane.v1.runner_service_pb2.ReleaseRunResponse,
-        ],
-    ], channel: grpc.aio.Channel) -> None: ...
-
-    ClaimRun: _RunnerServiceClaimRunType
+    @_typing.overload
+    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
+    @_typing.overload
+    def __new__(cls, channel: _aio.Channel) -> RunnerServiceAsyncStub: ...
+    ClaimRun: _grpc.UnaryUnaryMultiCallable[_runner_service_pb2.ClaimRunRequest, _runner_service_pb2.ClaimRunResponse]
     """Takes a run by its id, or the next one of a pool, and waits for one until shortly before the call's
     deadline (60 s without a deadline). `claimed` false is an ordinary answer: with a run it says who has it
     or how it ended, without one nothing came.
     Errors: RUN_NOT_FOUND, REQUEST_ID_REUSED.
     """
-
-    DriveRun: _RunnerServiceDriveRunType
+    DriveRun: _grpc.StreamStreamMultiCallable[_runner_service_pb2.DriveRunRequest, _runner_service_pb2.DriveRunResponse]
     """Drives a claimed run over one stream: events, heartbeats, acknowledgements and the report go up; what was
     committed, commands and the lease come down. The first message is `open`. Publications may be sent
     without waiting; an acknowledgement covers all before it. A newer DriveRun with the same lease replaces
@@ -198,74 +50,78 @@ class RunnerServiceStub(typing.Generic[_RunnerServiceClaimRunType, _RunnerServic
     its terminal, then RUN_FINISHED. A broken stream does not end the run: the lease decides.
     Errors: LEASE_LOST, RUN_FINISHED, RUN_SEQUENCE_GAP, LOG_FULL, DRAINING.
     """
-
-    PublishEvents: _RunnerServicePublishEventsType
+    PublishEvents: _grpc.UnaryUnaryMultiCallable[_runner_service_pb2.PublishEventsRequest, _runner_service_pb2.PublishEventsResponse]
     """Publishes events of a run: all of them, or none. Counts as a heartbeat.
     Errors: LEASE_LOST, RUN_FINISHED, RUN_SEQUENCE_GAP, LOG_FULL, LIMIT_EXCEEDED.
     """
-
-    HeartbeatRun: _RunnerServiceHeartbeatRunType
+    HeartbeatRun: _grpc.UnaryUnaryMultiCallable[_runner_service_pb2.HeartbeatRunRequest, _runner_service_pb2.HeartbeatRunResponse]
     """Says that the runner is alive, and hears what it should do. Errors: LEASE_LOST, RUN_FINISHED."""
-
-    FinishRun: _RunnerServiceFinishRunType
+    FinishRun: _grpc.UnaryUnaryMultiCallable[_runner_service_pb2.FinishRunRequest, _runner_service_pb2.FinishRunResponse]
     """Reports how the run ended. Repeating it is safe: the first terminal stands. Errors: LEASE_LOST."""
-
-    ReleaseRun: _RunnerServiceReleaseRunType
+    ReleaseRun: _grpc.UnaryUnaryMultiCallable[_runner_service_pb2.ReleaseRunRequest, _runner_service_pb2.ReleaseRunResponse]
     """Gives a run back for another runner, as long as nothing was published. If the run was being interrupted
     it ends instead. Errors: LEASE_LOST, RUN_FINISHED, INVALID_TRANSITION.
     """
 
-RunnerServiceAsyncStub: typing_extensions.TypeAlias = RunnerServiceStub[
-    grpc.aio.UnaryUnaryMultiCallable[
-        sessionplane.v1.runner_service_pb2.ClaimRunRequest,
-        sessionplane.v1.runner_service_pb2.ClaimRunResponse,
-    ],
-    grpc.aio.StreamStreamMultiCallable[
-        sessionplane.v1.runner_service_pb2.DriveRunRequest,
-        sessionplane.v1.runner_service_pb2.DriveRunResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        sessionplane.v1.runner_service_pb2.PublishEventsRequest,
-        sessionplane.v1.runner_service_pb2.PublishEventsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        sessionplane.v1.runner_service_pb2.HeartbeatRunRequest,
-        sessionplane.v1.runner_service_pb2.HeartbeatRunResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        sessionplane.v1.runner_service_pb2.FinishRunRequest,
-        sessionplane.v1.runner_service_pb2.FinishRunResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        sessionplane.v1.runner_service_pb2.ReleaseRunRequest,
-        sessionplane.v1.runner_service_pb2.ReleaseRunResponse,
-    ],
-]
-
-class RunnerServiceServicer(metaclass=abc.ABCMeta):
+@_typing.type_check_only
+class RunnerServiceAsyncStub(RunnerServiceStub):
     """What runners do: take a run, publish its events, stay alive, finish it. Everything after ClaimRun shows the
     lease token; a token that is not the run's current one is FAILED_PRECONDITION `LEASE_LOST`, and work on a
     run that has ended is FAILED_PRECONDITION `RUN_FINISHED`: stop.
     """
 
-    @abc.abstractmethod
+    def __init__(self, channel: _aio.Channel) -> None: ...
+    ClaimRun: _aio.UnaryUnaryMultiCallable[_runner_service_pb2.ClaimRunRequest, _runner_service_pb2.ClaimRunResponse]  # type: ignore[assignment]
+    """Takes a run by its id, or the next one of a pool, and waits for one until shortly before the call's
+    deadline (60 s without a deadline). `claimed` false is an ordinary answer: with a run it says who has it
+    or how it ended, without one nothing came.
+    Errors: RUN_NOT_FOUND, REQUEST_ID_REUSED.
+    """
+    DriveRun: _aio.StreamStreamMultiCallable[_runner_service_pb2.DriveRunRequest, _runner_service_pb2.DriveRunResponse]  # type: ignore[assignment]
+    """Drives a claimed run over one stream: events, heartbeats, acknowledgements and the report go up; what was
+    committed, commands and the lease come down. The first message is `open`. Publications may be sent
+    without waiting; an acknowledgement covers all before it. A newer DriveRun with the same lease replaces
+    an older one, which ends with ABORTED `DISCONNECTED`. If the run ends elsewhere, `finished` comes with
+    its terminal, then RUN_FINISHED. A broken stream does not end the run: the lease decides.
+    Errors: LEASE_LOST, RUN_FINISHED, RUN_SEQUENCE_GAP, LOG_FULL, DRAINING.
+    """
+    PublishEvents: _aio.UnaryUnaryMultiCallable[_runner_service_pb2.PublishEventsRequest, _runner_service_pb2.PublishEventsResponse]  # type: ignore[assignment]
+    """Publishes events of a run: all of them, or none. Counts as a heartbeat.
+    Errors: LEASE_LOST, RUN_FINISHED, RUN_SEQUENCE_GAP, LOG_FULL, LIMIT_EXCEEDED.
+    """
+    HeartbeatRun: _aio.UnaryUnaryMultiCallable[_runner_service_pb2.HeartbeatRunRequest, _runner_service_pb2.HeartbeatRunResponse]  # type: ignore[assignment]
+    """Says that the runner is alive, and hears what it should do. Errors: LEASE_LOST, RUN_FINISHED."""
+    FinishRun: _aio.UnaryUnaryMultiCallable[_runner_service_pb2.FinishRunRequest, _runner_service_pb2.FinishRunResponse]  # type: ignore[assignment]
+    """Reports how the run ended. Repeating it is safe: the first terminal stands. Errors: LEASE_LOST."""
+    ReleaseRun: _aio.UnaryUnaryMultiCallable[_runner_service_pb2.ReleaseRunRequest, _runner_service_pb2.ReleaseRunResponse]  # type: ignore[assignment]
+    """Gives a run back for another runner, as long as nothing was published. If the run was being interrupted
+    it ends instead. Errors: LEASE_LOST, RUN_FINISHED, INVALID_TRANSITION.
+    """
+
+class RunnerServiceServicer(metaclass=_abc_1.ABCMeta):
+    """What runners do: take a run, publish its events, stay alive, finish it. Everything after ClaimRun shows the
+    lease token; a token that is not the run's current one is FAILED_PRECONDITION `LEASE_LOST`, and work on a
+    run that has ended is FAILED_PRECONDITION `RUN_FINISHED`: stop.
+    """
+
+    @_abc_1.abstractmethod
     def ClaimRun(
         self,
-        request: sessionplane.v1.runner_service_pb2.ClaimRunRequest,
+        request: _runner_service_pb2.ClaimRunRequest,
         context: _ServicerContext,
-    ) -> typing.Union[sessionplane.v1.runner_service_pb2.ClaimRunResponse, collections.abc.Awaitable[sessionplane.v1.runner_service_pb2.ClaimRunResponse]]:
+    ) -> _typing.Union[_runner_service_pb2.ClaimRunResponse, _abc.Awaitable[_runner_service_pb2.ClaimRunResponse]]:
         """Takes a run by its id, or the next one of a pool, and waits for one until shortly before the call's
         deadline (60 s without a deadline). `claimed` false is an ordinary answer: with a run it says who has it
         or how it ended, without one nothing came.
         Errors: RUN_NOT_FOUND, REQUEST_ID_REUSED.
         """
 
-    @abc.abstractmethod
+    @_abc_1.abstractmethod
     def DriveRun(
         self,
-        request_iterator: _MaybeAsyncIterator[sessionplane.v1.runner_service_pb2.DriveRunRequest],
+        request_iterator: _MaybeAsyncIterator[_runner_service_pb2.DriveRunRequest],
         context: _ServicerContext,
-    ) -> typing.Union[collections.abc.Iterator[sessionplane.v1.runner_service_pb2.DriveRunResponse], collections.abc.AsyncIterator[sessionplane.v1.runner_service_pb2.DriveRunResponse]]:
+    ) -> _typing.Union[_abc.Iterator[_runner_service_pb2.DriveRunResponse], _abc.AsyncIterator[_runner_service_pb2.DriveRunResponse]]:
         """Drives a claimed run over one stream: events, heartbeats, acknowledgements and the report go up; what was
         committed, commands and the lease come down. The first message is `open`. Publications may be sent
         without waiting; an acknowledgement covers all before it. A newer DriveRun with the same lease replaces
@@ -274,40 +130,40 @@ class RunnerServiceServicer(metaclass=abc.ABCMeta):
         Errors: LEASE_LOST, RUN_FINISHED, RUN_SEQUENCE_GAP, LOG_FULL, DRAINING.
         """
 
-    @abc.abstractmethod
+    @_abc_1.abstractmethod
     def PublishEvents(
         self,
-        request: sessionplane.v1.runner_service_pb2.PublishEventsRequest,
+        request: _runner_service_pb2.PublishEventsRequest,
         context: _ServicerContext,
-    ) -> typing.Union[sessionplane.v1.runner_service_pb2.PublishEventsResponse, collections.abc.Awaitable[sessionplane.v1.runner_service_pb2.PublishEventsResponse]]:
+    ) -> _typing.Union[_runner_service_pb2.PublishEventsResponse, _abc.Awaitable[_runner_service_pb2.PublishEventsResponse]]:
         """Publishes events of a run: all of them, or none. Counts as a heartbeat.
         Errors: LEASE_LOST, RUN_FINISHED, RUN_SEQUENCE_GAP, LOG_FULL, LIMIT_EXCEEDED.
         """
 
-    @abc.abstractmethod
+    @_abc_1.abstractmethod
     def HeartbeatRun(
         self,
-        request: sessionplane.v1.runner_service_pb2.HeartbeatRunRequest,
+        request: _runner_service_pb2.HeartbeatRunRequest,
         context: _ServicerContext,
-    ) -> typing.Union[sessionplane.v1.runner_service_pb2.HeartbeatRunResponse, collections.abc.Awaitable[sessionplane.v1.runner_service_pb2.HeartbeatRunResponse]]:
+    ) -> _typing.Union[_runner_service_pb2.HeartbeatRunResponse, _abc.Awaitable[_runner_service_pb2.HeartbeatRunResponse]]:
         """Says that the runner is alive, and hears what it should do. Errors: LEASE_LOST, RUN_FINISHED."""
 
-    @abc.abstractmethod
+    @_abc_1.abstractmethod
     def FinishRun(
         self,
-        request: sessionplane.v1.runner_service_pb2.FinishRunRequest,
+        request: _runner_service_pb2.FinishRunRequest,
         context: _ServicerContext,
-    ) -> typing.Union[sessionplane.v1.runner_service_pb2.FinishRunResponse, collections.abc.Awaitable[sessionplane.v1.runner_service_pb2.FinishRunResponse]]:
+    ) -> _typing.Union[_runner_service_pb2.FinishRunResponse, _abc.Awaitable[_runner_service_pb2.FinishRunResponse]]:
         """Reports how the run ended. Repeating it is safe: the first terminal stands. Errors: LEASE_LOST."""
 
-    @abc.abstractmethod
+    @_abc_1.abstractmethod
     def ReleaseRun(
         self,
-        request: sessionplane.v1.runner_service_pb2.ReleaseRunRequest,
+        request: _runner_service_pb2.ReleaseRunRequest,
         context: _ServicerContext,
-    ) -> typing.Union[sessionplane.v1.runner_service_pb2.ReleaseRunResponse, collections.abc.Awaitable[sessionplane.v1.runner_service_pb2.ReleaseRunResponse]]:
+    ) -> _typing.Union[_runner_service_pb2.ReleaseRunResponse, _abc.Awaitable[_runner_service_pb2.ReleaseRunResponse]]:
         """Gives a run back for another runner, as long as nothing was published. If the run was being interrupted
         it ends instead. Errors: LEASE_LOST, RUN_FINISHED, INVALID_TRANSITION.
         """
 
-def add_RunnerServiceServicer_to_server(servicer: RunnerServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
+def add_RunnerServiceServicer_to_server(servicer: RunnerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

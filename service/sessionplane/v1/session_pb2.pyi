@@ -3,29 +3,29 @@
 isort:skip_file
 """
 
-import builtins
-import collections.abc
-import google.protobuf.descriptor
-import google.protobuf.internal.containers
-import google.protobuf.internal.enum_type_wrapper
-import google.protobuf.message
-import google.protobuf.timestamp_pb2
+from collections import abc as _abc
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+import builtins as _builtins
 import sys
-import typing
+import typing as _typing
 
-if sys.version_info >= (3, 10):
-    import typing as typing_extensions
+if sys.version_info >= (3, 11):
+    from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
-    import typing_extensions
+    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
-DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+DESCRIPTOR: _descriptor.FileDescriptor
 
 class _SessionState:
-    ValueType = typing.NewType("ValueType", builtins.int)
-    V: typing_extensions.TypeAlias = ValueType
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
 
-class _SessionStateEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_SessionState.ValueType], builtins.type):
-    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+class _SessionStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SessionState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
     SESSION_STATE_UNSPECIFIED: _SessionState.ValueType  # 0
     """Never sent. In a session_changed event: the session did not exist before."""
     SESSION_STATE_CREATED: _SessionState.ValueType  # 1
@@ -62,14 +62,14 @@ SESSION_STATE_CLOSING: SessionState.ValueType  # 6
 """It was closed while a run was under way, which may finish until the close deadline."""
 SESSION_STATE_ENDED: SessionState.ValueType  # 7
 """It is over. Unless it is final, the next StartRun begins its next generation."""
-Global___SessionState: typing_extensions.TypeAlias = SessionState
+Global___SessionState: _TypeAlias = SessionState  # noqa: Y015
 
 class _SessionCause:
-    ValueType = typing.NewType("ValueType", builtins.int)
-    V: typing_extensions.TypeAlias = ValueType
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
 
-class _SessionCauseEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_SessionCause.ValueType], builtins.type):
-    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+class _SessionCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SessionCause.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
     SESSION_CAUSE_UNSPECIFIED: _SessionCause.ValueType  # 0
     """Never sent."""
     SESSION_CAUSE_CREATED: _SessionCause.ValueType  # 1
@@ -138,14 +138,14 @@ SESSION_CAUSE_EXPIRED: SessionCause.ValueType  # 14
 """Nobody attached, ran or wrote for longer than the server keeps such sessions."""
 SESSION_CAUSE_RESUMED: SessionCause.ValueType  # 15
 """StartRun brought an ended session back: the next generation begins."""
-Global___SessionCause: typing_extensions.TypeAlias = SessionCause
+Global___SessionCause: _TypeAlias = SessionCause  # noqa: Y015
 
 class _Interaction:
-    ValueType = typing.NewType("ValueType", builtins.int)
-    V: typing_extensions.TypeAlias = ValueType
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
 
-class _InteractionEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_Interaction.ValueType], builtins.type):
-    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+class _InteractionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Interaction.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
     INTERACTION_UNSPECIFIED: _Interaction.ValueType  # 0
     """USER."""
     INTERACTION_USER: _Interaction.ValueType  # 1
@@ -162,14 +162,14 @@ INTERACTION_USER: Interaction.ValueType  # 1
 """A person did something: last_interaction_time moves."""
 INTERACTION_SYSTEM: Interaction.ValueType  # 2
 """Machinery did something: it never extends a session's life."""
-Global___Interaction: typing_extensions.TypeAlias = Interaction
+Global___Interaction: _TypeAlias = Interaction  # noqa: Y015
 
 class _Resolution:
-    ValueType = typing.NewType("ValueType", builtins.int)
-    V: typing_extensions.TypeAlias = ValueType
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
 
-class _ResolutionEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_Resolution.ValueType], builtins.type):
-    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+class _ResolutionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Resolution.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
     RESOLUTION_UNSPECIFIED: _Resolution.ValueType  # 0
     """Never sent."""
     RESOLUTION_CREATED: _Resolution.ValueType  # 1
@@ -202,14 +202,14 @@ RESOLUTION_ROLLED_OVER: Resolution.ValueType  # 5
 """The key's session was stale; the key moved to a new one."""
 RESOLUTION_BOUND: Resolution.ValueType  # 6
 """The key was bound to the session named in bind_session_id."""
-Global___Resolution: typing_extensions.TypeAlias = Resolution
+Global___Resolution: _TypeAlias = Resolution  # noqa: Y015
 
 class _Route:
-    ValueType = typing.NewType("ValueType", builtins.int)
-    V: typing_extensions.TypeAlias = ValueType
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
 
-class _RouteEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_Route.ValueType], builtins.type):
-    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+class _RouteEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Route.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
     ROUTE_UNSPECIFIED: _Route.ValueType  # 0
     """Never sent."""
     ROUTE_CREATE: _Route.ValueType  # 1
@@ -238,174 +238,185 @@ ROUTE_RESUME: Route.ValueType  # 4
 """The ended session would come back in its next generation."""
 ROUTE_REFUSED: Route.ValueType  # 5
 """Refused: the session is final."""
-Global___Route: typing_extensions.TypeAlias = Route
+Global___Route: _TypeAlias = Route  # noqa: Y015
 
-@typing.final
-class SessionRef(google.protobuf.message.Message):
+@_typing.final
+class SessionRef(_message.Message):
     """Names one session, by its id or by any spelling of its key."""
 
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
-    SESSION_ID_FIELD_NUMBER: builtins.int
-    KEY_FIELD_NUMBER: builtins.int
-    AGENT_FIELD_NUMBER: builtins.int
-    session_id: builtins.str
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
     """The id that the server gave: `ses_` and a UUIDv7. At most 128 bytes."""
-    key: builtins.str
+    key: _builtins.str
     """Any spelling of the key, at most 1 KiB of UTF-8. The server makes the canonical form of it
     (`settings2` is `agent:main:settings2`) and answers with that form. AdminService.ExplainKey
     shows how.
     """
-    agent: builtins.str
+    agent: _builtins.str
     """The agent that a bare key belongs to. Empty: the server's default agent. A key that names another
     agent itself is refused with INVALID_ARGUMENT `AGENT_MISMATCH`. Meaningless beside a session_id.
     """
     def __init__(
         self,
         *,
-        session_id: builtins.str = ...,
-        key: builtins.str = ...,
-        agent: builtins.str = ...,
+        session_id: _builtins.str = ...,
+        key: _builtins.str = ...,
+        agent: _builtins.str = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["key", b"key", "ref", b"ref", "session_id", b"session_id"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["agent", b"agent", "key", b"key", "ref", b"ref", "session_id", b"session_id"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["ref", b"ref"]) -> typing.Literal["session_id", "key"] | None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "ref", b"ref", "session_id", b"session_id"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "key", b"key", "ref", b"ref", "session_id", b"session_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_ref: _TypeAlias = _typing.Literal["session_id", "key"]  # noqa: Y015
+    _WhichOneofArgType_ref: _TypeAlias = _typing.Literal["ref", b"ref"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_ref) -> _WhichOneofReturnType_ref | None: ...
 
-Global___SessionRef: typing_extensions.TypeAlias = SessionRef
+Global___SessionRef: _TypeAlias = SessionRef  # noqa: Y015
 
-@typing.final
-class Session(google.protobuf.message.Message):
+@_typing.final
+class Session(_message.Message):
     """One conversation, as it is at the moment of the answer."""
 
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
-    @typing.final
-    class LabelsEntry(google.protobuf.message.Message):
-        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
 
-        KEY_FIELD_NUMBER: builtins.int
-        VALUE_FIELD_NUMBER: builtins.int
-        key: builtins.str
-        value: builtins.str
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
         def __init__(
             self,
             *,
-            key: builtins.str = ...,
-            value: builtins.str = ...,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
         ) -> None: ...
-        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-    SESSION_ID_FIELD_NUMBER: builtins.int
-    KEY_FIELD_NUMBER: builtins.int
-    KIND_FIELD_NUMBER: builtins.int
-    STATE_FIELD_NUMBER: builtins.int
-    GENERATION_FIELD_NUMBER: builtins.int
-    RUNNING_FIELD_NUMBER: builtins.int
-    ATTACHED_COUNT_FIELD_NUMBER: builtins.int
-    ACTIVE_RUN_ID_FIELD_NUMBER: builtins.int
-    QUEUED_RUN_COUNT_FIELD_NUMBER: builtins.int
-    HEAD_SEQUENCE_FIELD_NUMBER: builtins.int
-    FLOOR_SEQUENCE_FIELD_NUMBER: builtins.int
-    LABELS_FIELD_NUMBER: builtins.int
-    DISPLAY_NAME_FIELD_NUMBER: builtins.int
-    CREATE_TIME_FIELD_NUMBER: builtins.int
-    START_TIME_FIELD_NUMBER: builtins.int
-    LAST_INTERACTION_TIME_FIELD_NUMBER: builtins.int
-    UPDATE_TIME_FIELD_NUMBER: builtins.int
-    END_TIME_FIELD_NUMBER: builtins.int
-    END_REASON_FIELD_NUMBER: builtins.int
-    PREVIOUS_SESSION_ID_FIELD_NUMBER: builtins.int
-    SUPERSEDED_BY_FIELD_NUMBER: builtins.int
-    FINAL_FIELD_NUMBER: builtins.int
-    ETAG_FIELD_NUMBER: builtins.int
-    session_id: builtins.str
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    RUNNING_FIELD_NUMBER: _builtins.int
+    ATTACHED_COUNT_FIELD_NUMBER: _builtins.int
+    ACTIVE_RUN_ID_FIELD_NUMBER: _builtins.int
+    QUEUED_RUN_COUNT_FIELD_NUMBER: _builtins.int
+    HEAD_SEQUENCE_FIELD_NUMBER: _builtins.int
+    FLOOR_SEQUENCE_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    LAST_INTERACTION_TIME_FIELD_NUMBER: _builtins.int
+    UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    END_REASON_FIELD_NUMBER: _builtins.int
+    PREVIOUS_SESSION_ID_FIELD_NUMBER: _builtins.int
+    SUPERSEDED_BY_FIELD_NUMBER: _builtins.int
+    FINAL_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
     """`ses_` and a UUIDv7. It never changes and is never used again."""
-    key: builtins.str
+    key: _builtins.str
     """The canonical key that this session holds, or held last. Empty until it is bound to one."""
-    kind: builtins.str
+    kind: _builtins.str
     """What the key is about: main, custom, direct, group, channel, subagent, cron, hook or acp. Derived
     from the key, for listing and policy; never part of the identity. Empty without a key.
     """
     state: Global___SessionState.ValueType
     """Where in its life the session is. Routing follows it and nothing else."""
-    generation: builtins.int
+    generation: _builtins.int
     """Counts the lives of the session: 1 at creation, one more each time it comes back from ENDED."""
-    running: builtins.bool
+    running: _builtins.bool
     """True while a run is unfinished, queued ones included."""
-    attached_count: builtins.int
+    attached_count: _builtins.int
     """The open streams with presence ATTACHED at this moment. Live memory: it never routes."""
-    active_run_id: builtins.str
+    active_run_id: _builtins.str
     """The run that is past QUEUED and not finished. Empty if there is none."""
-    queued_run_count: builtins.int
+    queued_run_count: _builtins.int
     """How many runs wait behind the active one."""
-    head_sequence: builtins.int
+    head_sequence: _builtins.int
     """The sequence of the newest event of the log. 0 only before the first."""
-    floor_sequence: builtins.int
+    floor_sequence: _builtins.int
     """Events at and below this sequence were removed by retention. 0: the whole log is there."""
-    display_name: builtins.str
+    display_name: _builtins.str
     """A name for people, at most 128 bytes."""
     end_reason: Global___SessionCause.ValueType
     """Why it ended. Unspecified unless state is ENDED."""
-    previous_session_id: builtins.str
+    previous_session_id: _builtins.str
     """The session that held the key before this one. Empty if there was none."""
-    superseded_by: builtins.str
+    superseded_by: _builtins.str
     """The session that took the key from this one: a session with a successor is final and never runs again."""
-    final: builtins.bool
+    final: _builtins.bool
     """True once the session lost its key for good: it stays readable and can never run again."""
-    etag: builtins.str
+    etag: _builtins.str
     """Changes with every change that update_time shows (AIP-154)."""
-    @property
-    def labels(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Labels given at creation. At most 32 entries and 4 KiB in all."""
 
-    @property
-    def create_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
         """When the session was created."""
 
-    @property
-    def start_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
         """When its present generation began."""
 
-    @property
-    def last_interaction_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+    @_builtins.property
+    def last_interaction_time(self) -> _timestamp_pb2.Timestamp:
         """The last interaction of a user, written lazily: it may be a second or two late. Absent before the first."""
 
-    @property
-    def update_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+    @_builtins.property
+    def update_time(self) -> _timestamp_pb2.Timestamp:
         """The last change of state, runs, key or labels. Output alone does not move it."""
 
-    @property
-    def end_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
         """When it ended. Absent unless state is ENDED."""
 
     def __init__(
         self,
         *,
-        session_id: builtins.str = ...,
-        key: builtins.str = ...,
-        kind: builtins.str = ...,
+        session_id: _builtins.str = ...,
+        key: _builtins.str = ...,
+        kind: _builtins.str = ...,
         state: Global___SessionState.ValueType = ...,
-        generation: builtins.int = ...,
-        running: builtins.bool = ...,
-        attached_count: builtins.int = ...,
-        active_run_id: builtins.str = ...,
-        queued_run_count: builtins.int = ...,
-        head_sequence: builtins.int = ...,
-        floor_sequence: builtins.int = ...,
-        labels: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
-        display_name: builtins.str = ...,
-        create_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
-        start_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
-        last_interaction_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
-        update_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
-        end_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        generation: _builtins.int = ...,
+        running: _builtins.bool = ...,
+        attached_count: _builtins.int = ...,
+        active_run_id: _builtins.str = ...,
+        queued_run_count: _builtins.int = ...,
+        head_sequence: _builtins.int = ...,
+        floor_sequence: _builtins.int = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        display_name: _builtins.str = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        last_interaction_time: _timestamp_pb2.Timestamp | None = ...,
+        update_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
         end_reason: Global___SessionCause.ValueType = ...,
-        previous_session_id: builtins.str = ...,
-        superseded_by: builtins.str = ...,
-        final: builtins.bool = ...,
-        etag: builtins.str = ...,
+        previous_session_id: _builtins.str = ...,
+        superseded_by: _builtins.str = ...,
+        final: _builtins.bool = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["create_time", b"create_time", "end_time", b"end_time", "last_interaction_time", b"last_interaction_time", "start_time", b"start_time", "update_time", b"update_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["active_run_id", b"active_run_id", "attached_count", b"attached_count", "create_time", b"create_time", "display_name", b"display_name", "end_reason", b"end_reason", "end_time", b"end_time", "etag", b"etag", "final", b"final", "floor_sequence", b"floor_sequence", "generation", b"generation", "head_sequence", b"head_sequence", "key", b"key", "kind", b"kind", "labels", b"labels", "last_interaction_time", b"last_interaction_time", "previous_session_id", b"previous_session_id", "queued_run_count", b"queued_run_count", "running", b"running", "session_id", b"session_id", "start_time", b"start_time", "state", b"state", "superseded_by", b"superseded_by", "update_time", b"update_time"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "last_interaction_time", b"last_interaction_time", "start_time", b"start_time", "update_time", b"update_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_run_id", b"active_run_id", "attached_count", b"attached_count", "create_time", b"create_time", "display_name", b"display_name", "end_reason", b"end_reason", "end_time", b"end_time", "etag", b"etag", "final", b"final", "floor_sequence", b"floor_sequence", "generation", b"generation", "head_sequence", b"head_sequence", "key", b"key", "kind", b"kind", "labels", b"labels", "last_interaction_time", b"last_interaction_time", "previous_session_id", b"previous_session_id", "queued_run_count", b"queued_run_count", "running", b"running", "session_id", b"session_id", "start_time", b"start_time", "state", b"state", "superseded_by", b"superseded_by", "update_time", b"update_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Session: typing_extensions.TypeAlias = Session
+Global___Session: _TypeAlias = Session  # noqa: Y015

@@ -3,32 +3,32 @@
 isort:skip_file
 """
 
-import builtins
-import collections.abc
-import google.protobuf.descriptor
-import google.protobuf.duration_pb2
-import google.protobuf.internal.containers
-import google.protobuf.internal.enum_type_wrapper
-import google.protobuf.message
-import sessionplane.v1.event_pb2
-import sessionplane.v1.run_pb2
-import sessionplane.v1.session_pb2
+from collections import abc as _abc
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
+from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from sessionplane.v1 import event_pb2 as _event_pb2
+from sessionplane.v1 import run_pb2 as _run_pb2
+from sessionplane.v1 import session_pb2 as _session_pb2
+import builtins as _builtins
 import sys
-import typing
+import typing as _typing
 
-if sys.version_info >= (3, 10):
-    import typing as typing_extensions
+if sys.version_info >= (3, 11):
+    from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
-    import typing_extensions
+    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
-DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+DESCRIPTOR: _descriptor.FileDescriptor
 
 class _StreamStart:
-    ValueType = typing.NewType("ValueType", builtins.int)
-    V: typing_extensions.TypeAlias = ValueType
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
 
-class _StreamStartEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_StreamStart.ValueType], builtins.type):
-    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+class _StreamStartEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StreamStart.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
     STREAM_START_UNSPECIFIED: _StreamStart.ValueType  # 0
     """The run's first event where a run is meant, else LATEST."""
     STREAM_START_OLDEST: _StreamStart.ValueType  # 1
@@ -53,14 +53,14 @@ STREAM_START_SNAPSHOT: StreamStart.ValueType  # 3
 """The rows as they are in `opened`, then what comes next."""
 STREAM_START_ACTIVE_RUN: StreamStart.ValueType  # 4
 """With the first event of the active run, else with what comes next."""
-Global___StreamStart: typing_extensions.TypeAlias = StreamStart
+Global___StreamStart: _TypeAlias = StreamStart  # noqa: Y015
 
 class _StreamUntil:
-    ValueType = typing.NewType("ValueType", builtins.int)
-    V: typing_extensions.TypeAlias = ValueType
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
 
-class _StreamUntilEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_StreamUntil.ValueType], builtins.type):
-    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+class _StreamUntilEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StreamUntil.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
     STREAM_UNTIL_UNSPECIFIED: _StreamUntil.ValueType  # 0
     """For ever."""
     STREAM_UNTIL_RUN_END: _StreamUntil.ValueType  # 1
@@ -81,14 +81,14 @@ STREAM_UNTIL_SESSION_END: StreamUntil.ValueType  # 2
 """The end of the session's present generation."""
 STREAM_UNTIL_CAUGHT_UP: StreamUntil.ValueType  # 3
 """Everything that was committed when the stream was opened."""
-Global___StreamUntil: typing_extensions.TypeAlias = StreamUntil
+Global___StreamUntil: _TypeAlias = StreamUntil  # noqa: Y015
 
 class _Presence:
-    ValueType = typing.NewType("ValueType", builtins.int)
-    V: typing_extensions.TypeAlias = ValueType
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
 
-class _PresenceEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_Presence.ValueType], builtins.type):
-    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+class _PresenceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Presence.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
     PRESENCE_UNSPECIFIED: _Presence.ValueType  # 0
     """ATTACHED."""
     PRESENCE_ATTACHED: _Presence.ValueType  # 1
@@ -105,14 +105,14 @@ PRESENCE_ATTACHED: Presence.ValueType  # 1
 """It counts: the session is ACTIVE while such a stream is open."""
 PRESENCE_OBSERVER: Presence.ValueType  # 2
 """It only looks on."""
-Global___Presence: typing_extensions.TypeAlias = Presence
+Global___Presence: _TypeAlias = Presence  # noqa: Y015
 
 class _ResumeResult:
-    ValueType = typing.NewType("ValueType", builtins.int)
-    V: typing_extensions.TypeAlias = ValueType
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
 
-class _ResumeResultEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_ResumeResult.ValueType], builtins.type):
-    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+class _ResumeResultEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ResumeResult.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
     RESUME_RESULT_UNSPECIFIED: _ResumeResult.ValueType  # 0
     """Never sent."""
     RESUME_RESULT_FRESH: _ResumeResult.ValueType  # 1
@@ -129,14 +129,14 @@ RESUME_RESULT_FRESH: ResumeResult.ValueType  # 1
 """It began without a token."""
 RESUME_RESULT_RESUMED: ResumeResult.ValueType  # 2
 """It goes on from the request's token."""
-Global___ResumeResult: typing_extensions.TypeAlias = ResumeResult
+Global___ResumeResult: _TypeAlias = ResumeResult  # noqa: Y015
 
 class _ClosingReason:
-    ValueType = typing.NewType("ValueType", builtins.int)
-    V: typing_extensions.TypeAlias = ValueType
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
 
-class _ClosingReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_ClosingReason.ValueType], builtins.type):
-    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+class _ClosingReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ClosingReason.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
     CLOSING_REASON_UNSPECIFIED: _ClosingReason.ValueType  # 0
     """Never sent."""
     CLOSING_REASON_RUN_END: _ClosingReason.ValueType  # 1
@@ -185,816 +185,908 @@ CLOSING_REASON_REVOKED: ClosingReason.ValueType  # 9
 """The credential is no longer good. UNAUTHENTICATED `CREDENTIAL`."""
 CLOSING_REASON_MAX_AGE: ClosingReason.ValueType  # 10
 """The connection reached its age; resume by token. UNAVAILABLE `MAX_AGE`."""
-Global___ClosingReason: typing_extensions.TypeAlias = ClosingReason
+Global___ClosingReason: _TypeAlias = ClosingReason  # noqa: Y015
 
-@typing.final
-class ResolveSessionRequest(google.protobuf.message.Message):
+@_typing.final
+class ResolveSessionRequest(_message.Message):
     """Asks for the session of a key, or for a session by id."""
 
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
-    @typing.final
-    class LabelsEntry(google.protobuf.message.Message):
-        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
 
-        KEY_FIELD_NUMBER: builtins.int
-        VALUE_FIELD_NUMBER: builtins.int
-        key: builtins.str
-        value: builtins.str
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
         def __init__(
             self,
             *,
-            key: builtins.str = ...,
-            value: builtins.str = ...,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
         ) -> None: ...
-        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-    SESSION_FIELD_NUMBER: builtins.int
-    BIND_SESSION_ID_FIELD_NUMBER: builtins.int
-    INTERACTION_FIELD_NUMBER: builtins.int
-    LABELS_FIELD_NUMBER: builtins.int
-    DISPLAY_NAME_FIELD_NUMBER: builtins.int
-    REQUEST_ID_FIELD_NUMBER: builtins.int
-    bind_session_id: builtins.str
+    SESSION_FIELD_NUMBER: _builtins.int
+    BIND_SESSION_ID_FIELD_NUMBER: _builtins.int
+    INTERACTION_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    bind_session_id: _builtins.str
     """Gives the key to this session, which has none yet: work that began before its key was known. Needs
     `session.key`. The same key again is EXISTING.
     """
-    interaction: sessionplane.v1.session_pb2.Interaction.ValueType
+    interaction: _session_pb2.Interaction.ValueType
     """Who asks. Default USER."""
-    display_name: builtins.str
+    display_name: _builtins.str
     """Name of the session, used if this call creates it. At most 128 bytes."""
-    request_id: builtins.str
+    request_id: _builtins.str
     """Makes the call safe to repeat."""
-    @property
-    def session(self) -> sessionplane.v1.session_pb2.SessionRef:
+    @_builtins.property
+    def session(self) -> _session_pb2.SessionRef:
         """The key, or the id of a session that exists. Required."""
 
-    @property
-    def labels(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Labels of the session, used if this call creates it."""
 
     def __init__(
         self,
         *,
-        session: sessionplane.v1.session_pb2.SessionRef | None = ...,
-        bind_session_id: builtins.str = ...,
-        interaction: sessionplane.v1.session_pb2.Interaction.ValueType = ...,
-        labels: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
-        display_name: builtins.str = ...,
-        request_id: builtins.str = ...,
+        session: _session_pb2.SessionRef | None = ...,
+        bind_session_id: _builtins.str = ...,
+        interaction: _session_pb2.Interaction.ValueType = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        display_name: _builtins.str = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["session", b"session"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["bind_session_id", b"bind_session_id", "display_name", b"display_name", "interaction", b"interaction", "labels", b"labels", "request_id", b"request_id", "session", b"session"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["session", b"session"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bind_session_id", b"bind_session_id", "display_name", b"display_name", "interaction", b"interaction", "labels", b"labels", "request_id", b"request_id", "session", b"session"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ResolveSessionRequest: typing_extensions.TypeAlias = ResolveSessionRequest
+Global___ResolveSessionRequest: _TypeAlias = ResolveSessionRequest  # noqa: Y015
 
-@typing.final
-class ResolveSessionResponse(google.protobuf.message.Message):
+@_typing.final
+class ResolveSessionResponse(_message.Message):
     """The one session of the key."""
 
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
-    SESSION_FIELD_NUMBER: builtins.int
-    RESOLUTION_FIELD_NUMBER: builtins.int
-    ROUTE_FIELD_NUMBER: builtins.int
-    ACTIVE_RUN_FIELD_NUMBER: builtins.int
-    RESUME_TOKEN_FIELD_NUMBER: builtins.int
-    resolution: sessionplane.v1.session_pb2.Resolution.ValueType
+    SESSION_FIELD_NUMBER: _builtins.int
+    RESOLUTION_FIELD_NUMBER: _builtins.int
+    ROUTE_FIELD_NUMBER: _builtins.int
+    ACTIVE_RUN_FIELD_NUMBER: _builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    resolution: _session_pb2.Resolution.ValueType
     """What was done to find it."""
-    route: sessionplane.v1.session_pb2.Route.ValueType
+    route: _session_pb2.Route.ValueType
     """What StartRun would do now."""
-    resume_token: builtins.str
+    resume_token: _builtins.str
     """Follow from here and miss nothing."""
-    @property
-    def session(self) -> sessionplane.v1.session_pb2.Session:
+    @_builtins.property
+    def session(self) -> _session_pb2.Session:
         """The session."""
 
-    @property
-    def active_run(self) -> sessionplane.v1.run_pb2.Run:
+    @_builtins.property
+    def active_run(self) -> _run_pb2.Run:
         """The active run, if any, without input, result and text."""
 
     def __init__(
         self,
         *,
-        session: sessionplane.v1.session_pb2.Session | None = ...,
-        resolution: sessionplane.v1.session_pb2.Resolution.ValueType = ...,
-        route: sessionplane.v1.session_pb2.Route.ValueType = ...,
-        active_run: sessionplane.v1.run_pb2.Run | None = ...,
-        resume_token: builtins.str = ...,
+        session: _session_pb2.Session | None = ...,
+        resolution: _session_pb2.Resolution.ValueType = ...,
+        route: _session_pb2.Route.ValueType = ...,
+        active_run: _run_pb2.Run | None = ...,
+        resume_token: _builtins.str = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["active_run", b"active_run", "session", b"session"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["active_run", b"active_run", "resolution", b"resolution", "resume_token", b"resume_token", "route", b"route", "session", b"session"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["active_run", b"active_run", "session", b"session"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_run", b"active_run", "resolution", b"resolution", "resume_token", b"resume_token", "route", b"route", "session", b"session"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ResolveSessionResponse: typing_extensions.TypeAlias = ResolveSessionResponse
+Global___ResolveSessionResponse: _TypeAlias = ResolveSessionResponse  # noqa: Y015
 
-@typing.final
-class GetSessionRequest(google.protobuf.message.Message):
+@_typing.final
+class GetSessionRequest(_message.Message):
     """Asks for one session."""
 
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
-    SESSION_FIELD_NUMBER: builtins.int
-    @property
-    def session(self) -> sessionplane.v1.session_pb2.SessionRef:
+    SESSION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def session(self) -> _session_pb2.SessionRef:
         """Which one. Required."""
 
     def __init__(
         self,
         *,
-        session: sessionplane.v1.session_pb2.SessionRef | None = ...,
+        session: _session_pb2.SessionRef | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["session", b"session"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["session", b"session"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["session", b"session"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["session", b"session"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetSessionRequest: typing_extensions.TypeAlias = GetSessionRequest
+Global___GetSessionRequest: _TypeAlias = GetSessionRequest  # noqa: Y015
 
-@typing.final
-class GetSessionResponse(google.protobuf.message.Message):
+@_typing.final
+class GetSessionResponse(_message.Message):
     """One session."""
 
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
-    SESSION_FIELD_NUMBER: builtins.int
-    ROUTE_FIELD_NUMBER: builtins.int
-    ACTIVE_RUN_FIELD_NUMBER: builtins.int
-    RESUME_TOKEN_FIELD_NUMBER: builtins.int
-    route: sessionplane.v1.session_pb2.Route.ValueType
+    SESSION_FIELD_NUMBER: _builtins.int
+    ROUTE_FIELD_NUMBER: _builtins.int
+    ACTIVE_RUN_FIELD_NUMBER: _builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    route: _session_pb2.Route.ValueType
     """What StartRun would do now."""
-    resume_token: builtins.str
+    resume_token: _builtins.str
     """Follow from here and miss nothing."""
-    @property
-    def session(self) -> sessionplane.v1.session_pb2.Session:
+    @_builtins.property
+    def session(self) -> _session_pb2.Session:
         """The session."""
 
-    @property
-    def active_run(self) -> sessionplane.v1.run_pb2.Run:
+    @_builtins.property
+    def active_run(self) -> _run_pb2.Run:
         """The active run, if any, without input, result and text."""
 
     def __init__(
         self,
         *,
-        session: sessionplane.v1.session_pb2.Session | None = ...,
-        route: sessionplane.v1.session_pb2.Route.ValueType = ...,
-        active_run: sessionplane.v1.run_pb2.Run | None = ...,
-        resume_token: builtins.str = ...,
+        session: _session_pb2.Session | None = ...,
+        route: _session_pb2.Route.ValueType = ...,
+        active_run: _run_pb2.Run | None = ...,
+        resume_token: _builtins.str = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["active_run", b"active_run", "session", b"session"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["active_run", b"active_run", "resume_token", b"resume_token", "route", b"route", "session", b"session"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["active_run", b"active_run", "session", b"session"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_run", b"active_run", "resume_token", b"resume_token", "route", b"route", "session", b"session"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetSessionResponse: typing_extensions.TypeAlias = GetSessionResponse
+Global___GetSessionResponse: _TypeAlias = GetSessionResponse  # noqa: Y015
 
-@typing.final
-class ListSessionsRequest(google.protobuf.message.Message):
+@_typing.final
+class ListSessionsRequest(_message.Message):
     """Asks for a page of sessions."""
 
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
-    PAGE_SIZE_FIELD_NUMBER: builtins.int
-    PAGE_TOKEN_FIELD_NUMBER: builtins.int
-    page_size: builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
     """How many at most: 1 to 1,000, default 100."""
-    page_token: builtins.str
+    page_token: _builtins.str
     """The next_page_token of the page before. Empty: the first page."""
     def __init__(
         self,
         *,
-        page_size: builtins.int = ...,
-        page_token: builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["page_size", b"page_size", "page_token", b"page_token"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ListSessionsRequest: typing_extensions.TypeAlias = ListSessionsRequest
+Global___ListSessionsRequest: _TypeAlias = ListSessionsRequest  # noqa: Y015
 
-@typing.final
-class ListSessionsResponse(google.protobuf.message.Message):
+@_typing.final
+class ListSessionsResponse(_message.Message):
     """A page of sessions."""
 
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
-    SESSIONS_FIELD_NUMBER: builtins.int
-    NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
-    next_page_token: builtins.str
+    SESSIONS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
     """Where the next page begins. Empty: this was the last."""
-    @property
-    def sessions(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[sessionplane.v1.session_pb2.Session]:
+    @_builtins.property
+    def sessions(self) -> _containers.RepeatedCompositeFieldContainer[_session_pb2.Session]:
         """The sessions, last changed first."""
 
     def __init__(
         self,
         *,
-        sessions: collections.abc.Iterable[sessionplane.v1.session_pb2.Session] | None = ...,
-        next_page_token: builtins.str = ...,
+        sessions: _abc.Iterable[_session_pb2.Session] | None = ...,
+        next_page_token: _builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["next_page_token", b"next_page_token", "sessions", b"sessions"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "sessions", b"sessions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ListSessionsResponse: typing_extensions.TypeAlias = ListSessionsResponse
+Global___ListSessionsResponse: _TypeAlias = ListSessionsResponse  # noqa: Y015
 
-@typing.final
-class StartRunRequest(google.protobuf.message.Message):
+@_typing.final
+class StartRunRequest(_message.Message):
     """Starts a run."""
 
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
-    SESSION_FIELD_NUMBER: builtins.int
-    RUN_FIELD_NUMBER: builtins.int
-    INTERACTION_FIELD_NUMBER: builtins.int
-    REQUEST_ID_FIELD_NUMBER: builtins.int
-    interaction: sessionplane.v1.session_pb2.Interaction.ValueType
+    SESSION_FIELD_NUMBER: _builtins.int
+    RUN_FIELD_NUMBER: _builtins.int
+    INTERACTION_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    interaction: _session_pb2.Interaction.ValueType
     """Who asks. Default USER."""
-    request_id: builtins.str
+    request_id: _builtins.str
     """Makes the call safe to repeat."""
-    @property
-    def session(self) -> sessionplane.v1.session_pb2.SessionRef:
+    @_builtins.property
+    def session(self) -> _session_pb2.SessionRef:
         """The session by key or id. Absent: a new session without a key."""
 
-    @property
-    def run(self) -> sessionplane.v1.run_pb2.RunSpec:
+    @_builtins.property
+    def run(self) -> _run_pb2.RunSpec:
         """What to run."""
 
     def __init__(
         self,
         *,
-        session: sessionplane.v1.session_pb2.SessionRef | None = ...,
-        run: sessionplane.v1.run_pb2.RunSpec | None = ...,
-        interaction: sessionplane.v1.session_pb2.Interaction.ValueType = ...,
-        request_id: builtins.str = ...,
+        session: _session_pb2.SessionRef | None = ...,
+        run: _run_pb2.RunSpec | None = ...,
+        interaction: _session_pb2.Interaction.ValueType = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["run", b"run", "session", b"session"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["interaction", b"interaction", "request_id", b"request_id", "run", b"run", "session", b"session"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["run", b"run", "session", b"session"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["interaction", b"interaction", "request_id", b"request_id", "run", b"run", "session", b"session"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___StartRunRequest: typing_extensions.TypeAlias = StartRunRequest
+Global___StartRunRequest: _TypeAlias = StartRunRequest  # noqa: Y015
 
-@typing.final
-class StartRunResponse(google.protobuf.message.Message):
+@_typing.final
+class StartRunResponse(_message.Message):
     """What became of the wish to run."""
 
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
-    RUN_FIELD_NUMBER: builtins.int
-    DISPOSITION_FIELD_NUMBER: builtins.int
-    SESSION_FIELD_NUMBER: builtins.int
-    RESUME_TOKEN_FIELD_NUMBER: builtins.int
-    disposition: sessionplane.v1.run_pb2.RunDisposition.ValueType
+    RUN_FIELD_NUMBER: _builtins.int
+    DISPOSITION_FIELD_NUMBER: _builtins.int
+    SESSION_FIELD_NUMBER: _builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    disposition: _run_pb2.RunDisposition.ValueType
     """What was done."""
-    resume_token: builtins.str
+    resume_token: _builtins.str
     """Follow from here: the run's own events lie after it, unless the disposition is DUPLICATE."""
-    @property
-    def run(self) -> sessionplane.v1.run_pb2.Run:
+    @_builtins.property
+    def run(self) -> _run_pb2.Run:
         """The run."""
 
-    @property
-    def session(self) -> sessionplane.v1.session_pb2.Session:
+    @_builtins.property
+    def session(self) -> _session_pb2.Session:
         """The session."""
 
     def __init__(
         self,
         *,
-        run: sessionplane.v1.run_pb2.Run | None = ...,
-        disposition: sessionplane.v1.run_pb2.RunDisposition.ValueType = ...,
-        session: sessionplane.v1.session_pb2.Session | None = ...,
-        resume_token: builtins.str = ...,
+        run: _run_pb2.Run | None = ...,
+        disposition: _run_pb2.RunDisposition.ValueType = ...,
+        session: _session_pb2.Session | None = ...,
+        resume_token: _builtins.str = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["run", b"run", "session", b"session"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["disposition", b"disposition", "resume_token", b"resume_token", "run", b"run", "session", b"session"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["run", b"run", "session", b"session"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["disposition", b"disposition", "resume_token", b"resume_token", "run", b"run", "session", b"session"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___StartRunResponse: typing_extensions.TypeAlias = StartRunResponse
+Global___StartRunResponse: _TypeAlias = StartRunResponse  # noqa: Y015
 
-@typing.final
-class GetRunRequest(google.protobuf.message.Message):
+@_typing.final
+class GetRunRequest(_message.Message):
     """Asks for one run."""
 
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
-    RUN_ID_FIELD_NUMBER: builtins.int
-    run_id: builtins.str
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
     """Which one. Required."""
     def __init__(
         self,
         *,
-        run_id: builtins.str = ...,
+        run_id: _builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["run_id", b"run_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["run_id", b"run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetRunRequest: typing_extensions.TypeAlias = GetRunRequest
+Global___GetRunRequest: _TypeAlias = GetRunRequest  # noqa: Y015
 
-@typing.final
-class GetRunResponse(google.protobuf.message.Message):
+@_typing.final
+class GetRunResponse(_message.Message):
     """One run."""
 
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
-    RUN_FIELD_NUMBER: builtins.int
-    RESUME_TOKEN_FIELD_NUMBER: builtins.int
-    resume_token: builtins.str
+    RUN_FIELD_NUMBER: _builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    resume_token: _builtins.str
     """The head of the session's log."""
-    @property
-    def run(self) -> sessionplane.v1.run_pb2.Run:
+    @_builtins.property
+    def run(self) -> _run_pb2.Run:
         """The run, with input and terminal."""
 
     def __init__(
         self,
         *,
-        run: sessionplane.v1.run_pb2.Run | None = ...,
-        resume_token: builtins.str = ...,
+        run: _run_pb2.Run | None = ...,
+        resume_token: _builtins.str = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["run", b"run"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["resume_token", b"resume_token", "run", b"run"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["resume_token", b"resume_token", "run", b"run"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetRunResponse: typing_extensions.TypeAlias = GetRunResponse
+Global___GetRunResponse: _TypeAlias = GetRunResponse  # noqa: Y015
 
-@typing.final
-class WaitRunRequest(google.protobuf.message.Message):
+@_typing.final
+class WaitRunRequest(_message.Message):
     """Waits for the end of one run."""
 
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
-    RUN_ID_FIELD_NUMBER: builtins.int
-    run_id: builtins.str
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
     """Which one. Required."""
     def __init__(
         self,
         *,
-        run_id: builtins.str = ...,
+        run_id: _builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["run_id", b"run_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["run_id", b"run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___WaitRunRequest: typing_extensions.TypeAlias = WaitRunRequest
+Global___WaitRunRequest: _TypeAlias = WaitRunRequest  # noqa: Y015
 
-@typing.final
-class WaitRunResponse(google.protobuf.message.Message):
+@_typing.final
+class WaitRunResponse(_message.Message):
     """The run, finished or not."""
 
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
-    RUN_FIELD_NUMBER: builtins.int
-    FINISHED_FIELD_NUMBER: builtins.int
-    RESUME_TOKEN_FIELD_NUMBER: builtins.int
-    finished: builtins.bool
+    RUN_FIELD_NUMBER: _builtins.int
+    FINISHED_FIELD_NUMBER: _builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    finished: _builtins.bool
     """True if it has its terminal."""
-    resume_token: builtins.str
+    resume_token: _builtins.str
     """The head of the session's log."""
-    @property
-    def run(self) -> sessionplane.v1.run_pb2.Run:
+    @_builtins.property
+    def run(self) -> _run_pb2.Run:
         """The run, with input and terminal."""
 
     def __init__(
         self,
         *,
-        run: sessionplane.v1.run_pb2.Run | None = ...,
-        finished: builtins.bool = ...,
-        resume_token: builtins.str = ...,
+        run: _run_pb2.Run | None = ...,
+        finished: _builtins.bool = ...,
+        resume_token: _builtins.str = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["run", b"run"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["finished", b"finished", "resume_token", b"resume_token", "run", b"run"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["finished", b"finished", "resume_token", b"resume_token", "run", b"run"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___WaitRunResponse: typing_extensions.TypeAlias = WaitRunResponse
+Global___WaitRunResponse: _TypeAlias = WaitRunResponse  # noqa: Y015
 
-@typing.final
-class InterruptRequest(google.protobuf.message.Message):
+@_typing.final
+class InterruptRequest(_message.Message):
     """Asks that a run stop."""
 
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
-    SESSION_FIELD_NUMBER: builtins.int
-    RUN_ID_FIELD_NUMBER: builtins.int
-    EXPECTED_RUN_ID_FIELD_NUMBER: builtins.int
-    MODE_FIELD_NUMBER: builtins.int
-    GRACE_PERIOD_FIELD_NUMBER: builtins.int
-    REASON_FIELD_NUMBER: builtins.int
-    REQUEST_ID_FIELD_NUMBER: builtins.int
-    run_id: builtins.str
+    SESSION_FIELD_NUMBER: _builtins.int
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    EXPECTED_RUN_ID_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    GRACE_PERIOD_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
     """This run, in whatever state: a queued or pending one ends at once."""
-    expected_run_id: builtins.str
+    expected_run_id: _builtins.str
     """Stop only if this is the run that would be stopped; otherwise NO_OP. Protects the next run from a late wish."""
-    mode: sessionplane.v1.run_pb2.InterruptMode.ValueType
+    mode: _run_pb2.InterruptMode.ValueType
     """How. Default GRACEFUL. A second interrupt of a run joins the first; FORCE escalates it now."""
-    reason: builtins.str
+    reason: _builtins.str
     """Why, for the runner and the log. At most 1 KiB."""
-    request_id: builtins.str
+    request_id: _builtins.str
     """Makes the call safe to repeat: the same interrupt at its present stage."""
-    @property
-    def session(self) -> sessionplane.v1.session_pb2.SessionRef:
+    @_builtins.property
+    def session(self) -> _session_pb2.SessionRef:
         """The active run of this session; if none is active there is nothing to stop."""
 
-    @property
-    def grace_period(self) -> google.protobuf.duration_pb2.Duration:
+    @_builtins.property
+    def grace_period(self) -> _duration_pb2.Duration:
         """How long the runner may take, 0 to 5 min, default 10 s. Meaningless with FORCE."""
 
     def __init__(
         self,
         *,
-        session: sessionplane.v1.session_pb2.SessionRef | None = ...,
-        run_id: builtins.str = ...,
-        expected_run_id: builtins.str = ...,
-        mode: sessionplane.v1.run_pb2.InterruptMode.ValueType = ...,
-        grace_period: google.protobuf.duration_pb2.Duration | None = ...,
-        reason: builtins.str = ...,
-        request_id: builtins.str = ...,
+        session: _session_pb2.SessionRef | None = ...,
+        run_id: _builtins.str = ...,
+        expected_run_id: _builtins.str = ...,
+        mode: _run_pb2.InterruptMode.ValueType = ...,
+        grace_period: _duration_pb2.Duration | None = ...,
+        reason: _builtins.str = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["grace_period", b"grace_period", "run_id", b"run_id", "session", b"session", "target", b"target"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["expected_run_id", b"expected_run_id", "grace_period", b"grace_period", "mode", b"mode", "reason", b"reason", "request_id", b"request_id", "run_id", b"run_id", "session", b"session", "target", b"target"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["target", b"target"]) -> typing.Literal["session", "run_id"] | None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["grace_period", b"grace_period", "run_id", b"run_id", "session", b"session", "target", b"target"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected_run_id", b"expected_run_id", "grace_period", b"grace_period", "mode", b"mode", "reason", b"reason", "request_id", b"request_id", "run_id", b"run_id", "session", b"session", "target", b"target"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_target: _TypeAlias = _typing.Literal["session", "run_id"]  # noqa: Y015
+    _WhichOneofArgType_target: _TypeAlias = _typing.Literal["target", b"target"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_target) -> _WhichOneofReturnType_target | None: ...
 
-Global___InterruptRequest: typing_extensions.TypeAlias = InterruptRequest
+Global___InterruptRequest: _TypeAlias = InterruptRequest  # noqa: Y015
 
-@typing.final
-class InterruptResponse(google.protobuf.message.Message):
+@_typing.final
+class InterruptResponse(_message.Message):
     """The interrupt at its present stage."""
 
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
-    INTERRUPT_FIELD_NUMBER: builtins.int
-    RUN_FIELD_NUMBER: builtins.int
-    RESUME_TOKEN_FIELD_NUMBER: builtins.int
-    resume_token: builtins.str
+    INTERRUPT_FIELD_NUMBER: _builtins.int
+    RUN_FIELD_NUMBER: _builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    resume_token: _builtins.str
     """Follow from here and miss nothing."""
-    @property
-    def interrupt(self) -> sessionplane.v1.run_pb2.Interrupt:
+    @_builtins.property
+    def interrupt(self) -> _run_pb2.Interrupt:
         """The interrupt."""
 
-    @property
-    def run(self) -> sessionplane.v1.run_pb2.Run:
+    @_builtins.property
+    def run(self) -> _run_pb2.Run:
         """The run that it stops, without input, result and text. Absent if there was nothing to stop."""
 
     def __init__(
         self,
         *,
-        interrupt: sessionplane.v1.run_pb2.Interrupt | None = ...,
-        run: sessionplane.v1.run_pb2.Run | None = ...,
-        resume_token: builtins.str = ...,
+        interrupt: _run_pb2.Interrupt | None = ...,
+        run: _run_pb2.Run | None = ...,
+        resume_token: _builtins.str = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["interrupt", b"interrupt", "run", b"run"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["interrupt", b"interrupt", "resume_token", b"resume_token", "run", b"run"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["interrupt", b"interrupt", "run", b"run"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["interrupt", b"interrupt", "resume_token", b"resume_token", "run", b"run"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___InterruptResponse: typing_extensions.TypeAlias = InterruptResponse
+Global___InterruptResponse: _TypeAlias = InterruptResponse  # noqa: Y015
 
-@typing.final
-class GetInterruptRequest(google.protobuf.message.Message):
+@_typing.final
+class GetInterruptRequest(_message.Message):
     """Asks for one interrupt."""
 
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
-    INTERRUPT_ID_FIELD_NUMBER: builtins.int
-    interrupt_id: builtins.str
+    INTERRUPT_ID_FIELD_NUMBER: _builtins.int
+    interrupt_id: _builtins.str
     """Which one. Required."""
     def __init__(
         self,
         *,
-        interrupt_id: builtins.str = ...,
+        interrupt_id: _builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["interrupt_id", b"interrupt_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["interrupt_id", b"interrupt_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetInterruptRequest: typing_extensions.TypeAlias = GetInterruptRequest
+Global___GetInterruptRequest: _TypeAlias = GetInterruptRequest  # noqa: Y015
 
-@typing.final
-class GetInterruptResponse(google.protobuf.message.Message):
+@_typing.final
+class GetInterruptResponse(_message.Message):
     """One interrupt."""
 
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
-    INTERRUPT_FIELD_NUMBER: builtins.int
-    RESUME_TOKEN_FIELD_NUMBER: builtins.int
-    resume_token: builtins.str
+    INTERRUPT_FIELD_NUMBER: _builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    resume_token: _builtins.str
     """The head of the session's log."""
-    @property
-    def interrupt(self) -> sessionplane.v1.run_pb2.Interrupt:
+    @_builtins.property
+    def interrupt(self) -> _run_pb2.Interrupt:
         """The interrupt."""
 
     def __init__(
         self,
         *,
-        interrupt: sessionplane.v1.run_pb2.Interrupt | None = ...,
-        resume_token: builtins.str = ...,
+        interrupt: _run_pb2.Interrupt | None = ...,
+        resume_token: _builtins.str = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["interrupt", b"interrupt"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["interrupt", b"interrupt", "resume_token", b"resume_token"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["interrupt", b"interrupt"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["interrupt", b"interrupt", "resume_token", b"resume_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetInterruptResponse: typing_extensions.TypeAlias = GetInterruptResponse
+Global___GetInterruptResponse: _TypeAlias = GetInterruptResponse  # noqa: Y015
 
-@typing.final
-class StreamEventsRequest(google.protobuf.message.Message):
+@_typing.final
+class StreamEventsRequest(_message.Message):
     """Follows events."""
 
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
-    SESSION_FIELD_NUMBER: builtins.int
-    RUN_ID_FIELD_NUMBER: builtins.int
-    RESOLVE_FIELD_NUMBER: builtins.int
-    RESUME_TOKEN_FIELD_NUMBER: builtins.int
-    START_FIELD_NUMBER: builtins.int
-    UNTIL_FIELD_NUMBER: builtins.int
-    UNTIL_RUN_ID_FIELD_NUMBER: builtins.int
-    FILTER_FIELD_NUMBER: builtins.int
-    PRESENCE_FIELD_NUMBER: builtins.int
-    PENDING_TIMEOUT_FIELD_NUMBER: builtins.int
-    SUBSCRIBER_NAME_FIELD_NUMBER: builtins.int
-    run_id: builtins.str
+    SESSION_FIELD_NUMBER: _builtins.int
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    RESOLVE_FIELD_NUMBER: _builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    START_FIELD_NUMBER: _builtins.int
+    UNTIL_FIELD_NUMBER: _builtins.int
+    UNTIL_RUN_ID_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    PRESENCE_FIELD_NUMBER: _builtins.int
+    PENDING_TIMEOUT_FIELD_NUMBER: _builtins.int
+    SUBSCRIBER_NAME_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
     """One run: only its events are delivered. See pending_timeout for one that does not exist yet."""
-    resume_token: builtins.str
+    resume_token: _builtins.str
     """Everything after this. With a token, key and resolve only name the session: nothing is created."""
     start: Global___StreamStart.ValueType
     """Where to begin without a token. Default: the run's first event where a run is meant, else LATEST."""
     until: Global___StreamUntil.ValueType
     """What to wait for. Default: for ever."""
-    until_run_id: builtins.str
+    until_run_id: _builtins.str
     """With RUN_END: the run that is meant. A reconnect sends the one that `opened` or `progress` named."""
     presence: Global___Presence.ValueType
     """Whether this stream counts as somebody being there. Default ATTACHED."""
-    subscriber_name: builtins.str
+    subscriber_name: _builtins.str
     """A name for operators, at most 128 bytes."""
-    @property
-    def session(self) -> sessionplane.v1.session_pb2.SessionRef:
+    @_builtins.property
+    def session(self) -> _session_pb2.SessionRef:
         """A session by id or key, which must exist."""
 
-    @property
+    @_builtins.property
     def resolve(self) -> Global___ResolveSessionRequest:
         """Resolve, attach, snapshot and follow in one step: no blind spot between them."""
 
-    @property
+    @_builtins.property
     def filter(self) -> Global___EventFilter:
         """Which events are delivered. Default: all."""
 
-    @property
-    def pending_timeout(self) -> google.protobuf.duration_pb2.Duration:
+    @_builtins.property
+    def pending_timeout(self) -> _duration_pb2.Duration:
         """How long to wait for a run id that does not exist yet, at most 10 min. Default: not at all."""
 
     def __init__(
         self,
         *,
-        session: sessionplane.v1.session_pb2.SessionRef | None = ...,
-        run_id: builtins.str = ...,
+        session: _session_pb2.SessionRef | None = ...,
+        run_id: _builtins.str = ...,
         resolve: Global___ResolveSessionRequest | None = ...,
-        resume_token: builtins.str = ...,
+        resume_token: _builtins.str = ...,
         start: Global___StreamStart.ValueType = ...,
         until: Global___StreamUntil.ValueType = ...,
-        until_run_id: builtins.str = ...,
+        until_run_id: _builtins.str = ...,
         filter: Global___EventFilter | None = ...,
         presence: Global___Presence.ValueType = ...,
-        pending_timeout: google.protobuf.duration_pb2.Duration | None = ...,
-        subscriber_name: builtins.str = ...,
+        pending_timeout: _duration_pb2.Duration | None = ...,
+        subscriber_name: _builtins.str = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["filter", b"filter", "pending_timeout", b"pending_timeout", "resolve", b"resolve", "run_id", b"run_id", "session", b"session", "target", b"target"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["filter", b"filter", "pending_timeout", b"pending_timeout", "presence", b"presence", "resolve", b"resolve", "resume_token", b"resume_token", "run_id", b"run_id", "session", b"session", "start", b"start", "subscriber_name", b"subscriber_name", "target", b"target", "until", b"until", "until_run_id", b"until_run_id"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["target", b"target"]) -> typing.Literal["session", "run_id", "resolve"] | None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "pending_timeout", b"pending_timeout", "resolve", b"resolve", "run_id", b"run_id", "session", b"session", "target", b"target"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "pending_timeout", b"pending_timeout", "presence", b"presence", "resolve", b"resolve", "resume_token", b"resume_token", "run_id", b"run_id", "session", b"session", "start", b"start", "subscriber_name", b"subscriber_name", "target", b"target", "until", b"until", "until_run_id", b"until_run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_target: _TypeAlias = _typing.Literal["session", "run_id", "resolve"]  # noqa: Y015
+    _WhichOneofArgType_target: _TypeAlias = _typing.Literal["target", b"target"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_target) -> _WhichOneofReturnType_target | None: ...
 
-Global___StreamEventsRequest: typing_extensions.TypeAlias = StreamEventsRequest
+Global___StreamEventsRequest: _TypeAlias = StreamEventsRequest  # noqa: Y015
 
-@typing.final
-class EventFilter(google.protobuf.message.Message):
+@_typing.final
+class EventFilter(_message.Message):
     """Which events are delivered. Frames account for the others too."""
 
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
-    KINDS_FIELD_NUMBER: builtins.int
-    RUN_ID_FIELD_NUMBER: builtins.int
-    run_id: builtins.str
+    KINDS_FIELD_NUMBER: _builtins.int
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
     """Events of this run only."""
-    @property
-    def kinds(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[sessionplane.v1.event_pb2.EventKind.ValueType]:
+    @_builtins.property
+    def kinds(self) -> _containers.RepeatedScalarFieldContainer[_event_pb2.EventKind.ValueType]:
         """These kinds only. Empty: all. The terminal of a run always passes."""
 
     def __init__(
         self,
         *,
-        kinds: collections.abc.Iterable[sessionplane.v1.event_pb2.EventKind.ValueType] | None = ...,
-        run_id: builtins.str = ...,
+        kinds: _abc.Iterable[_event_pb2.EventKind.ValueType] | None = ...,
+        run_id: _builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["kinds", b"kinds", "run_id", b"run_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kinds", b"kinds", "run_id", b"run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___EventFilter: typing_extensions.TypeAlias = EventFilter
+Global___EventFilter: _TypeAlias = EventFilter  # noqa: Y015
 
-@typing.final
-class StreamEventsResponse(google.protobuf.message.Message):
+@_typing.final
+class StreamEventsResponse(_message.Message):
     """One frame of a stream. `opened` comes first, `closing` last."""
 
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
-    RESUME_TOKEN_FIELD_NUMBER: builtins.int
-    AFTER_SEQUENCE_FIELD_NUMBER: builtins.int
-    THROUGH_SEQUENCE_FIELD_NUMBER: builtins.int
-    OPENED_FIELD_NUMBER: builtins.int
-    BATCH_FIELD_NUMBER: builtins.int
-    PROGRESS_FIELD_NUMBER: builtins.int
-    CLOSING_FIELD_NUMBER: builtins.int
-    resume_token: builtins.str
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    AFTER_SEQUENCE_FIELD_NUMBER: _builtins.int
+    THROUGH_SEQUENCE_FIELD_NUMBER: _builtins.int
+    OPENED_FIELD_NUMBER: _builtins.int
+    BATCH_FIELD_NUMBER: _builtins.int
+    PROGRESS_FIELD_NUMBER: _builtins.int
+    CLOSING_FIELD_NUMBER: _builtins.int
+    resume_token: _builtins.str
     """Everything up to through_sequence was accounted for: resume from here."""
-    after_sequence: builtins.int
+    after_sequence: _builtins.int
     """The frame accounts for the range after this sequence ..."""
-    through_sequence: builtins.int
+    through_sequence: _builtins.int
     """... up to this one, sent or filtered. The next frame's after_sequence is this number: a client can prove
     that it missed nothing.
     """
-    @property
+    @_builtins.property
     def opened(self) -> Global___StreamOpened:
         """The stream stands; what it follows, as it is."""
 
-    @property
+    @_builtins.property
     def batch(self) -> Global___EventBatch:
         """Events, whole and in order."""
 
-    @property
+    @_builtins.property
     def progress(self) -> Global___StreamProgress:
         """A sign of life and a bookmark."""
 
-    @property
+    @_builtins.property
     def closing(self) -> Global___StreamClosing:
         """The stream ends; the status follows. Best effort: the status is the authority."""
 
     def __init__(
         self,
         *,
-        resume_token: builtins.str = ...,
-        after_sequence: builtins.int = ...,
-        through_sequence: builtins.int = ...,
+        resume_token: _builtins.str = ...,
+        after_sequence: _builtins.int = ...,
+        through_sequence: _builtins.int = ...,
         opened: Global___StreamOpened | None = ...,
         batch: Global___EventBatch | None = ...,
         progress: Global___StreamProgress | None = ...,
         closing: Global___StreamClosing | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["batch", b"batch", "closing", b"closing", "frame", b"frame", "opened", b"opened", "progress", b"progress"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["after_sequence", b"after_sequence", "batch", b"batch", "closing", b"closing", "frame", b"frame", "opened", b"opened", "progress", b"progress", "resume_token", b"resume_token", "through_sequence", b"through_sequence"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["frame", b"frame"]) -> typing.Literal["opened", "batch", "progress", "closing"] | None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "closing", b"closing", "frame", b"frame", "opened", b"opened", "progress", b"progress"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_sequence", b"after_sequence", "batch", b"batch", "closing", b"closing", "frame", b"frame", "opened", b"opened", "progress", b"progress", "resume_token", b"resume_token", "through_sequence", b"through_sequence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["opened", "batch", "progress", "closing"]  # noqa: Y015
+    _WhichOneofArgType_frame: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_frame) -> _WhichOneofReturnType_frame | None: ...
 
-Global___StreamEventsResponse: typing_extensions.TypeAlias = StreamEventsResponse
+Global___StreamEventsResponse: _TypeAlias = StreamEventsResponse  # noqa: Y015
 
-@typing.final
-class StreamOpened(google.protobuf.message.Message):
+@_typing.final
+class StreamOpened(_message.Message):
     """The first frame."""
 
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
-    SESSION_FIELD_NUMBER: builtins.int
-    RUN_FIELD_NUMBER: builtins.int
-    RESUME_RESULT_FIELD_NUMBER: builtins.int
-    RESOLUTION_FIELD_NUMBER: builtins.int
-    UNTIL_RUN_ID_FIELD_NUMBER: builtins.int
+    SESSION_FIELD_NUMBER: _builtins.int
+    RUN_FIELD_NUMBER: _builtins.int
+    RESUME_RESULT_FIELD_NUMBER: _builtins.int
+    RESOLUTION_FIELD_NUMBER: _builtins.int
+    UNTIL_RUN_ID_FIELD_NUMBER: _builtins.int
     resume_result: Global___ResumeResult.ValueType
     """Whether this goes on from a token."""
-    resolution: sessionplane.v1.session_pb2.Resolution.ValueType
+    resolution: _session_pb2.Resolution.ValueType
     """With a `resolve` target: what was done to find the session."""
-    until_run_id: builtins.str
+    until_run_id: _builtins.str
     """With RUN_END: the run whose end is waited for, once it is known."""
-    @property
-    def session(self) -> sessionplane.v1.session_pb2.Session:
+    @_builtins.property
+    def session(self) -> _session_pb2.Session:
         """The session as it is."""
 
-    @property
-    def run(self) -> sessionplane.v1.run_pb2.Run:
+    @_builtins.property
+    def run(self) -> _run_pb2.Run:
         """The run that is meant, if any, without input, result and text."""
 
     def __init__(
         self,
         *,
-        session: sessionplane.v1.session_pb2.Session | None = ...,
-        run: sessionplane.v1.run_pb2.Run | None = ...,
+        session: _session_pb2.Session | None = ...,
+        run: _run_pb2.Run | None = ...,
         resume_result: Global___ResumeResult.ValueType = ...,
-        resolution: sessionplane.v1.session_pb2.Resolution.ValueType = ...,
-        until_run_id: builtins.str = ...,
+        resolution: _session_pb2.Resolution.ValueType = ...,
+        until_run_id: _builtins.str = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["run", b"run", "session", b"session"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["resolution", b"resolution", "resume_result", b"resume_result", "run", b"run", "session", b"session", "until_run_id", b"until_run_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["run", b"run", "session", b"session"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["resolution", b"resolution", "resume_result", b"resume_result", "run", b"run", "session", b"session", "until_run_id", b"until_run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___StreamOpened: typing_extensions.TypeAlias = StreamOpened
+Global___StreamOpened: _TypeAlias = StreamOpened  # noqa: Y015
 
-@typing.final
-class EventBatch(google.protobuf.message.Message):
+@_typing.final
+class EventBatch(_message.Message):
     """Events in order: as many as were waiting, up to 256 or 256 KiB; one larger event goes alone."""
 
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
-    EVENTS_FIELD_NUMBER: builtins.int
-    @property
-    def events(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[sessionplane.v1.event_pb2.Event]:
+    EVENTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[_event_pb2.Event]:
         """The events."""
 
     def __init__(
         self,
         *,
-        events: collections.abc.Iterable[sessionplane.v1.event_pb2.Event] | None = ...,
+        events: _abc.Iterable[_event_pb2.Event] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["events", b"events"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___EventBatch: typing_extensions.TypeAlias = EventBatch
+Global___EventBatch: _TypeAlias = EventBatch  # noqa: Y015
 
-@typing.final
-class StreamProgress(google.protobuf.message.Message):
+@_typing.final
+class StreamProgress(_message.Message):
     """A sign of life after 10 s without a frame, and a bookmark."""
 
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
-    CAUGHT_UP_FIELD_NUMBER: builtins.int
-    LAG_FIELD_NUMBER: builtins.int
-    STATE_FIELD_NUMBER: builtins.int
-    UNTIL_RUN_ID_FIELD_NUMBER: builtins.int
-    caught_up: builtins.bool
+    CAUGHT_UP_FIELD_NUMBER: _builtins.int
+    LAG_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    UNTIL_RUN_ID_FIELD_NUMBER: _builtins.int
+    caught_up: _builtins.bool
     """True if everything that is committed was accounted for."""
-    lag: builtins.int
+    lag: _builtins.int
     """How many events are committed and not yet accounted for."""
-    state: sessionplane.v1.session_pb2.SessionState.ValueType
+    state: _session_pb2.SessionState.ValueType
     """The session's state now."""
-    until_run_id: builtins.str
+    until_run_id: _builtins.str
     """With RUN_END: the run whose end is waited for, once it is known."""
     def __init__(
         self,
         *,
-        caught_up: builtins.bool = ...,
-        lag: builtins.int = ...,
-        state: sessionplane.v1.session_pb2.SessionState.ValueType = ...,
-        until_run_id: builtins.str = ...,
+        caught_up: _builtins.bool = ...,
+        lag: _builtins.int = ...,
+        state: _session_pb2.SessionState.ValueType = ...,
+        until_run_id: _builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["caught_up", b"caught_up", "lag", b"lag", "state", b"state", "until_run_id", b"until_run_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caught_up", b"caught_up", "lag", b"lag", "state", b"state", "until_run_id", b"until_run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___StreamProgress: typing_extensions.TypeAlias = StreamProgress
+Global___StreamProgress: _TypeAlias = StreamProgress  # noqa: Y015
 
-@typing.final
-class StreamClosing(google.protobuf.message.Message):
+@_typing.final
+class StreamClosing(_message.Message):
     """The last frame."""
 
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
-    REASON_FIELD_NUMBER: builtins.int
-    RESUMABLE_FIELD_NUMBER: builtins.int
-    SUCCESSOR_SESSION_ID_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    RESUMABLE_FIELD_NUMBER: _builtins.int
+    SUCCESSOR_SESSION_ID_FIELD_NUMBER: _builtins.int
     reason: Global___ClosingReason.ValueType
     """Why."""
-    resumable: builtins.bool
+    resumable: _builtins.bool
     """True if a new call with the token goes on."""
-    successor_session_id: builtins.str
+    successor_session_id: _builtins.str
     """The session that took the key over. Empty if there is none."""
     def __init__(
         self,
         *,
         reason: Global___ClosingReason.ValueType = ...,
-        resumable: builtins.bool = ...,
-        successor_session_id: builtins.str = ...,
+        resumable: _builtins.bool = ...,
+        successor_session_id: _builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["reason", b"reason", "resumable", b"resumable", "successor_session_id", b"successor_session_id"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "resumable", b"resumable", "successor_session_id", b"successor_session_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___StreamClosing: typing_extensions.TypeAlias = StreamClosing
+Global___StreamClosing: _TypeAlias = StreamClosing  # noqa: Y015
 
-@typing.final
-class ListEventsRequest(google.protobuf.message.Message):
+@_typing.final
+class ListEventsRequest(_message.Message):
     """Asks for a page of a session's log."""
 
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
-    SESSION_FIELD_NUMBER: builtins.int
-    RESUME_TOKEN_FIELD_NUMBER: builtins.int
-    PAGE_SIZE_FIELD_NUMBER: builtins.int
-    PAGE_TOKEN_FIELD_NUMBER: builtins.int
-    FILTER_FIELD_NUMBER: builtins.int
-    resume_token: builtins.str
+    SESSION_FIELD_NUMBER: _builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    resume_token: _builtins.str
     """Begin after this token. Empty: with the oldest event that is kept."""
-    page_size: builtins.int
+    page_size: _builtins.int
     """How many at most: 1 to 1,000, default 256. A page also ends at 1 MiB."""
-    page_token: builtins.str
+    page_token: _builtins.str
     """The next_page_token of the page before; the other fields must be the same again."""
-    @property
-    def session(self) -> sessionplane.v1.session_pb2.SessionRef:
+    @_builtins.property
+    def session(self) -> _session_pb2.SessionRef:
         """The session by id or key. Required."""
 
-    @property
+    @_builtins.property
     def filter(self) -> Global___EventFilter:
         """Which events. Default: all."""
 
     def __init__(
         self,
         *,
-        session: sessionplane.v1.session_pb2.SessionRef | None = ...,
-        resume_token: builtins.str = ...,
-        page_size: builtins.int = ...,
-        page_token: builtins.str = ...,
+        session: _session_pb2.SessionRef | None = ...,
+        resume_token: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
         filter: Global___EventFilter | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["filter", b"filter", "session", b"session"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["filter", b"filter", "page_size", b"page_size", "page_token", b"page_token", "resume_token", b"resume_token", "session", b"session"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "session", b"session"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "page_size", b"page_size", "page_token", b"page_token", "resume_token", b"resume_token", "session", b"session"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ListEventsRequest: typing_extensions.TypeAlias = ListEventsRequest
+Global___ListEventsRequest: _TypeAlias = ListEventsRequest  # noqa: Y015
 
-@typing.final
-class ListEventsResponse(google.protobuf.message.Message):
+@_typing.final
+class ListEventsResponse(_message.Message):
     """A page of a session's log."""
 
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
-    EVENTS_FIELD_NUMBER: builtins.int
-    NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
-    RESUME_TOKEN_FIELD_NUMBER: builtins.int
-    next_page_token: builtins.str
+    EVENTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
     """Where the next page begins. Empty: the log ended here when it was read."""
-    resume_token: builtins.str
+    resume_token: _builtins.str
     """Follow from the end of this page with StreamEvents."""
-    @property
-    def events(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[sessionplane.v1.event_pb2.Event]:
+    @_builtins.property
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[_event_pb2.Event]:
         """The events, oldest first."""
 
     def __init__(
         self,
         *,
-        events: collections.abc.Iterable[sessionplane.v1.event_pb2.Event] | None = ...,
-        next_page_token: builtins.str = ...,
-        resume_token: builtins.str = ...,
+        events: _abc.Iterable[_event_pb2.Event] | None = ...,
+        next_page_token: _builtins.str = ...,
+        resume_token: _builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["events", b"events", "next_page_token", b"next_page_token", "resume_token", b"resume_token"]) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "next_page_token", b"next_page_token", "resume_token", b"resume_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ListEventsResponse: typing_extensions.TypeAlias = ListEventsResponse
+Global___ListEventsResponse: _TypeAlias = ListEventsResponse  # noqa: Y015

@@ -3,189 +3,30 @@
 isort:skip_file
 """
 
-import abc
-import collections.abc
-import grpc
-import grpc.aio
-import sessionplane.v1.session_service_pb2
+from collections import abc as _abc
+from grpc import aio as _aio
+from sessionplane.v1 import session_service_pb2 as _session_service_pb2
+import abc as _abc_1
+import grpc as _grpc
 import sys
-import typing
+import typing as _typing
 
-if sys.version_info >= (3, 13):
-    import typing as typing_extensions
+if sys.version_info >= (3, 11):
+    from typing import Self as _Self
 else:
-    import typing_extensions
+    from typing_extensions import Self as _Self
 
-_T = typing.TypeVar("_T")
+_T = _typing.TypeVar("_T")
 
-class _MaybeAsyncIterator(collections.abc.AsyncIterator[_T], collections.abc.Iterator[_T], metaclass=abc.ABCMeta): ...
+class _MaybeAsyncIterator(_abc.AsyncIterator[_T], _abc.Iterator[_T], metaclass=_abc_1.ABCMeta): ...
 
-class _ServicerContext(grpc.ServicerContext, grpc.aio.ServicerContext):  # type: ignore[misc, type-arg]
+class _ServicerContext(_grpc.ServicerContext, _aio.ServicerContext):  # type: ignore[misc, type-arg]
     ...
 
 GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
-_SessionServiceResolveSessionType = typing_extensions.TypeVar(
-    '_SessionServiceResolveSessionType',
-    grpc.UnaryUnaryMultiCallable[
-        sessionplane.v1.session_service_pb2.ResolveSessionRequest,
-        sessionplane.v1.session_service_pb2.ResolveSessionResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        sessionplane.v1.session_service_pb2.ResolveSessionRequest,
-        sessionplane.v1.session_service_pb2.ResolveSessionResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        sessionplane.v1.session_service_pb2.ResolveSessionRequest,
-        sessionplane.v1.session_service_pb2.ResolveSessionResponse,
-    ],
-)
 
-_SessionServiceGetSessionType = typing_extensions.TypeVar(
-    '_SessionServiceGetSessionType',
-    grpc.UnaryUnaryMultiCallable[
-        sessionplane.v1.session_service_pb2.GetSessionRequest,
-        sessionplane.v1.session_service_pb2.GetSessionResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        sessionplane.v1.session_service_pb2.GetSessionRequest,
-        sessionplane.v1.session_service_pb2.GetSessionResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        sessionplane.v1.session_service_pb2.GetSessionRequest,
-        sessionplane.v1.session_service_pb2.GetSessionResponse,
-    ],
-)
-
-_SessionServiceListSessionsType = typing_extensions.TypeVar(
-    '_SessionServiceListSessionsType',
-    grpc.UnaryUnaryMultiCallable[
-        sessionplane.v1.session_service_pb2.ListSessionsRequest,
-        sessionplane.v1.session_service_pb2.ListSessionsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        sessionplane.v1.session_service_pb2.ListSessionsRequest,
-        sessionplane.v1.session_service_pb2.ListSessionsResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        sessionplane.v1.session_service_pb2.ListSessionsRequest,
-        sessionplane.v1.session_service_pb2.ListSessionsResponse,
-    ],
-)
-
-_SessionServiceStartRunType = typing_extensions.TypeVar(
-    '_SessionServiceStartRunType',
-    grpc.UnaryUnaryMultiCallable[
-        sessionplane.v1.session_service_pb2.StartRunRequest,
-        sessionplane.v1.session_service_pb2.StartRunResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        sessionplane.v1.session_service_pb2.StartRunRequest,
-        sessionplane.v1.session_service_pb2.StartRunResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        sessionplane.v1.session_service_pb2.StartRunRequest,
-        sessionplane.v1.session_service_pb2.StartRunResponse,
-    ],
-)
-
-_SessionServiceGetRunType = typing_extensions.TypeVar(
-    '_SessionServiceGetRunType',
-    grpc.UnaryUnaryMultiCallable[
-        sessionplane.v1.session_service_pb2.GetRunRequest,
-        sessionplane.v1.session_service_pb2.GetRunResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        sessionplane.v1.session_service_pb2.GetRunRequest,
-        sessionplane.v1.session_service_pb2.GetRunResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        sessionplane.v1.session_service_pb2.GetRunRequest,
-        sessionplane.v1.session_service_pb2.GetRunResponse,
-    ],
-)
-
-_SessionServiceWaitRunType = typing_extensions.TypeVar(
-    '_SessionServiceWaitRunType',
-    grpc.UnaryUnaryMultiCallable[
-        sessionplane.v1.session_service_pb2.WaitRunRequest,
-        sessionplane.v1.session_service_pb2.WaitRunResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        sessionplane.v1.session_service_pb2.WaitRunRequest,
-        sessionplane.v1.session_service_pb2.WaitRunResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        sessionplane.v1.session_service_pb2.WaitRunRequest,
-        sessionplane.v1.session_service_pb2.WaitRunResponse,
-    ],
-)
-
-_SessionServiceInterruptType = typing_extensions.TypeVar(
-    '_SessionServiceInterruptType',
-    grpc.UnaryUnaryMultiCallable[
-        sessionplane.v1.session_service_pb2.InterruptRequest,
-        sessionplane.v1.session_service_pb2.InterruptResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        sessionplane.v1.session_service_pb2.InterruptRequest,
-        sessionplane.v1.session_service_pb2.InterruptResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        sessionplane.v1.session_service_pb2.InterruptRequest,
-        sessionplane.v1.session_service_pb2.InterruptResponse,
-    ],
-)
-
-_SessionServiceGetInterruptType = typing_extensions.TypeVar(
-    '_SessionServiceGetInterruptType',
-    grpc.UnaryUnaryMultiCallable[
-        sessionplane.v1.session_service_pb2.GetInterruptRequest,
-        sessionplane.v1.session_service_pb2.GetInterruptResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        sessionplane.v1.session_service_pb2.GetInterruptRequest,
-        sessionplane.v1.session_service_pb2.GetInterruptResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        sessionplane.v1.session_service_pb2.GetInterruptRequest,
-        sessionplane.v1.session_service_pb2.GetInterruptResponse,
-    ],
-)
-
-_SessionServiceStreamEventsType = typing_extensions.TypeVar(
-    '_SessionServiceStreamEventsType',
-    grpc.UnaryStreamMultiCallable[
-        sessionplane.v1.session_service_pb2.StreamEventsRequest,
-        sessionplane.v1.session_service_pb2.StreamEventsResponse,
-    ],
-    grpc.aio.UnaryStreamMultiCallable[
-        sessionplane.v1.session_service_pb2.StreamEventsRequest,
-        sessionplane.v1.session_service_pb2.StreamEventsResponse,
-    ],
-    default=grpc.UnaryStreamMultiCallable[
-        sessionplane.v1.session_service_pb2.StreamEventsRequest,
-        sessionplane.v1.session_service_pb2.StreamEventsResponse,
-    ],
-)
-
-_SessionServiceListEventsType = typing_extensions.TypeVar(
-    '_SessionServiceListEventsType',
-    grpc.UnaryUnaryMultiCallable[
-        sessionplane.v1.session_service_pb2.ListEventsRequest,
-        sessionplane.v1.session_service_pb2.ListEventsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        sessionplane.v1.session_service_pb2.ListEventsRequest,
-        sessionplane.v1.session_service_pb2.ListEventsResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        sessionplane.v1.session_service_pb2.ListEventsRequest,
-        sessionplane.v1.session_service_pb2.ListEventsResponse,
-    ],
-)
-
-class SessionServiceStub(typing.Generic[_SessionServiceResolveSessionType, _SessionServiceGetSessionType, _SessionServiceListSessionsType, _SessionServiceStartRunType, _SessionServiceGetRunType, _SessionServiceWaitRunType, _SessionServiceInterruptType, _SessionServiceGetInterruptType, _SessionServiceStreamEventsType, _SessionServiceListEventsType]):
+class SessionServiceStub:
     """What callers and subscribers do: find the one session of a key, start runs in it, follow its events, stop
     it. Errors carry google.rpc.ErrorInfo with domain `sessionplane` and a stable reason.
 
@@ -195,188 +36,53 @@ class SessionServiceStub(typing.Generic[_SessionServiceResolveSessionType, _Sess
     moment: StreamEvents from it misses nothing.
     """
 
-    @typing.overload
-    def __init__(self: SessionServiceStub[
-        grpc.UnaryUnaryMultiCallable[
-            sessionplane.v1.session_service_pb2.ResolveSessionRequest,
-            sessionplane.v1.session_service_pb2.ResolveSessionResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            sessionplane.v1.session_service_pb2.GetSessionRequest,
-            sessionplane.v1.session_service_pb2.GetSessionResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            sessionplane.v1.session_service_pb2.ListSessionsRequest,
-            sessionplane.v1.session_service_pb2.ListSessionsResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            sessionplane.v1.session_service_pb2.StartRunRequest,
-            sessionplane.v1.session_service_pb2.StartRunResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            sessionplane.v1.session_service_pb2.GetRunRequest,
-            sessionplane.v1.session_service_pb2.GetRunResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            sessionplane.v1.session_service_pb2.WaitRunRequest,
-            sessionplane.v1.session_service_pb2.WaitRunResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            sessionplane.v1.session_service_pb2.InterruptRequest,
-            sessionplane.v1.session_service_pb2.InterruptResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            sessionplane.v1.session_service_pb2.GetInterruptRequest,
-            sessionplane.v1.session_service_pb2.GetInterruptResponse,
-        ],
-        grpc.UnaryStreamMultiCallable[
-            sessionplane.v1.session_service_pb2.StreamEventsRequest,
-            sessionplane.v1.session_service_pb2.StreamEventsResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            sessionplane.v1.session_service_pb2.ListEventsRequest,
-            sessionplane.v1.session_service_pb2.ListEventsResponse,
-        ],
-    ], channel: grpc.Channel) -> None: ...
-
-    @typing.overload
-    def __init__(self: SessionServiceStub[
-        grpc.aio.UnaryUnaryMultiCallable[
-            sessionplane.v1.session_service_pb2.ResolveSessionRequest,
-            sessionplane.v1.session_service_pb2.ResolveSessionResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            sessionplane.v1.session_service_pb2.GetSessionRequest,
-            sessionplane.v1.session_service_pb2.GetSessionResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            sessionplane.v1.session_service_pb2.ListSessionsRequest,
-            sessionplane.v1.session_service_pb2.ListSessionsResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            sessionplane.v1.session_service_pb2.StartRunRequest,
-            sessionplane.v1.session_service_pb2.StartRunResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            sessionplane.v1.session_service_pb2.GetRunRequest,
-            sessionplane.v1.session_service_pb2.GetRunResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            sessionplane.v1.session_service_pb2.WaitRunRequest,
-            sessionplane.v1.session_service_pb2.WaitRunResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            sessionplane.v1.session_service_pb2.InterruptRequest,
-            sessionplane.v1.session_service_pb2.InterruptResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            sessionplane.v1.session_service_pb2.GetInterruptRequest,
-            sessionplane.v1.session_service_pb2.GetInterruptResponse,
-        ],
-        grpc.aio.UnaryStreamMultiCallable[
-            sessionplane.v1.session_service_pb2.StreamEventsRequest,
-            sessionplane.v1.session_service_pb2.StreamEventsResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            sessionplane.v1.session_service_pb2.ListEventsRequest,
-            sessionplane.v1.session_service_pb2.ListEventsResponse,
-        ],
-    ], channel: grpc.aio.Channel) -> None: ...
-
-    ResolveSession: _SessionServiceResolveSessionType
+    @_typing.overload
+    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
+    @_typing.overload
+    def __new__(cls, channel: _aio.Channel) -> SessionServiceAsyncStub: ...
+    ResolveSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ResolveSessionRequest, _session_service_pb2.ResolveSessionResponse]
     """Key in, the one session out. However many callers, processes and retries ask for a new key at once, one
     session is created and all get it. An established key takes no lock and writes nothing.
     Errors: KEY_INVALID, AGENT_MISMATCH, SESSION_NOT_FOUND, KEY_MISMATCH, KEY_BOUND, REQUEST_ID_REUSED.
     """
-
-    GetSession: _SessionServiceGetSessionType
+    GetSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.GetSessionRequest, _session_service_pb2.GetSessionResponse]
     """Reads a session by id or key, without creating or touching anything.
     Errors: SESSION_NOT_FOUND, KEY_NOT_BOUND, KEY_INVALID.
     """
-
-    ListSessions: _SessionServiceListSessionsType
+    ListSessions: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ListSessionsRequest, _session_service_pb2.ListSessionsResponse]
     """Lists the namespace's sessions, last changed first, in pages.
     Errors: PAGE_TOKEN_INVALID, FIELD_INVALID.
     """
-
-    StartRun: _SessionServiceStartRunType
+    StartRun: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.StartRunRequest, _session_service_pb2.StartRunResponse]
     """Starts a run in a session, which is created if the key has none, or comes back if it has ended. With
     neither key nor id, a session without a key is created. The input is on disk before the answer.
     Errors: RUN_IN_PROGRESS, RUN_QUEUE_FULL, RUN_ID_REUSED, SESSION_ENDED, SESSION_NOT_FOUND, LOG_FULL.
     """
-
-    GetRun: _SessionServiceGetRunType
+    GetRun: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.GetRunRequest, _session_service_pb2.GetRunResponse]
     """Reads a run, with its input and its terminal. Errors: RUN_NOT_FOUND."""
-
-    WaitRun: _SessionServiceWaitRunType
+    WaitRun: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.WaitRunRequest, _session_service_pb2.WaitRunResponse]
     """Waits until the run has finished, and answers shortly before the call's deadline with the run as it is
     then (60 s without a deadline). Waiting never changes a run. Errors: RUN_NOT_FOUND.
     """
-
-    Interrupt: _SessionServiceInterruptType
+    Interrupt: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.InterruptRequest, _session_service_pb2.InterruptResponse]
     """Asks that a run stop. OK means that the wish is on disk, never that the work has stopped: the stage says
     how far it has come, WaitRun waits for the end. Nothing to stop is OK with stage NO_OP.
     Errors: SESSION_NOT_FOUND, KEY_NOT_BOUND, RUN_NOT_FOUND.
     """
-
-    GetInterrupt: _SessionServiceGetInterruptType
+    GetInterrupt: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.GetInterruptRequest, _session_service_pb2.GetInterruptResponse]
     """Reads an interrupt at its present stage. Errors: INTERRUPT_NOT_FOUND."""
-
-    StreamEvents: _SessionServiceStreamEventsType
+    StreamEvents: _grpc.UnaryStreamMultiCallable[_session_service_pb2.StreamEventsRequest, _session_service_pb2.StreamEventsResponse]
     """Follows a session's or a run's events. Status OK means that what the request waits for was delivered;
     every other end is an error status. Every frame carries a resume_token: a new call with the newest one
     goes on without a gap and without a repeat, also after a restart of the server.
     Errors: TOKEN_COMPACTED, TOKEN_INVALID, STORE_REPLACED, LOG_BEHIND_TOKEN, CHECKSUM, SLOW_CONSUMER,
     STREAM_LIMIT, DRAINING, SESSION_ENDED, SESSION_NOT_FOUND, RUN_NOT_FOUND.
     """
-
-    ListEvents: _SessionServiceListEventsType
+    ListEvents: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ListEventsRequest, _session_service_pb2.ListEventsResponse]
     """The same log as pages, oldest first. Errors: PAGE_TOKEN_INVALID, and those of a stream's token."""
 
-SessionServiceAsyncStub: typing_extensions.TypeAlias = SessionServiceStub[
-    grpc.aio.UnaryUnaryMultiCallable[
-        sessionplane.v1.session_service_pb2.ResolveSessionRequest,
-        sessionplane.v1.session_service_pb2.ResolveSessionResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        sessionplane.v1.session_service_pb2.GetSessionRequest,
-        sessionplane.v1.session_service_pb2.GetSessionResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        sessionplane.v1.session_service_pb2.ListSessionsRequest,
-        sessionplane.v1.session_service_pb2.ListSessionsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        sessionplane.v1.session_service_pb2.StartRunRequest,
-        sessionplane.v1.session_service_pb2.StartRunResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        sessionplane.v1.session_service_pb2.GetRunRequest,
-        sessionplane.v1.session_service_pb2.GetRunResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        sessionplane.v1.session_service_pb2.WaitRunRequest,
-        sessionplane.v1.session_service_pb2.WaitRunResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        sessionplane.v1.session_service_pb2.InterruptRequest,
-        sessionplane.v1.session_service_pb2.InterruptResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        sessionplane.v1.session_service_pb2.GetInterruptRequest,
-        sessionplane.v1.session_service_pb2.GetInterruptResponse,
-    ],
-    grpc.aio.UnaryStreamMultiCallable[
-        sessionplane.v1.session_service_pb2.StreamEventsRequest,
-        sessionplane.v1.session_service_pb2.StreamEventsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        sessionplane.v1.session_service_pb2.ListEventsRequest,
-        sessionplane.v1.session_service_pb2.ListEventsResponse,
-    ],
-]
-
-class SessionServiceServicer(metaclass=abc.ABCMeta):
+@_typing.type_check_only
+class SessionServiceAsyncStub(SessionServiceStub):
     """What callers and subscribers do: find the one session of a key, start runs in it, follow its events, stop
     it. Errors carry google.rpc.ErrorInfo with domain `sessionplane` and a stable reason.
 
@@ -386,91 +92,143 @@ class SessionServiceServicer(metaclass=abc.ABCMeta):
     moment: StreamEvents from it misses nothing.
     """
 
-    @abc.abstractmethod
+    def __init__(self, channel: _aio.Channel) -> None: ...
+    ResolveSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ResolveSessionRequest, _session_service_pb2.ResolveSessionResponse]  # type: ignore[assignment]
+    """Key in, the one session out. However many callers, processes and retries ask for a new key at once, one
+    session is created and all get it. An established key takes no lock and writes nothing.
+    Errors: KEY_INVALID, AGENT_MISMATCH, SESSION_NOT_FOUND, KEY_MISMATCH, KEY_BOUND, REQUEST_ID_REUSED.
+    """
+    GetSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.GetSessionRequest, _session_service_pb2.GetSessionResponse]  # type: ignore[assignment]
+    """Reads a session by id or key, without creating or touching anything.
+    Errors: SESSION_NOT_FOUND, KEY_NOT_BOUND, KEY_INVALID.
+    """
+    ListSessions: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ListSessionsRequest, _session_service_pb2.ListSessionsResponse]  # type: ignore[assignment]
+    """Lists the namespace's sessions, last changed first, in pages.
+    Errors: PAGE_TOKEN_INVALID, FIELD_INVALID.
+    """
+    StartRun: _aio.UnaryUnaryMultiCallable[_session_service_pb2.StartRunRequest, _session_service_pb2.StartRunResponse]  # type: ignore[assignment]
+    """Starts a run in a session, which is created if the key has none, or comes back if it has ended. With
+    neither key nor id, a session without a key is created. The input is on disk before the answer.
+    Errors: RUN_IN_PROGRESS, RUN_QUEUE_FULL, RUN_ID_REUSED, SESSION_ENDED, SESSION_NOT_FOUND, LOG_FULL.
+    """
+    GetRun: _aio.UnaryUnaryMultiCallable[_session_service_pb2.GetRunRequest, _session_service_pb2.GetRunResponse]  # type: ignore[assignment]
+    """Reads a run, with its input and its terminal. Errors: RUN_NOT_FOUND."""
+    WaitRun: _aio.UnaryUnaryMultiCallable[_session_service_pb2.WaitRunRequest, _session_service_pb2.WaitRunResponse]  # type: ignore[assignment]
+    """Waits until the run has finished, and answers shortly before the call's deadline with the run as it is
+    then (60 s without a deadline). Waiting never changes a run. Errors: RUN_NOT_FOUND.
+    """
+    Interrupt: _aio.UnaryUnaryMultiCallable[_session_service_pb2.InterruptRequest, _session_service_pb2.InterruptResponse]  # type: ignore[assignment]
+    """Asks that a run stop. OK means that the wish is on disk, never that the work has stopped: the stage says
+    how far it has come, WaitRun waits for the end. Nothing to stop is OK with stage NO_OP.
+    Errors: SESSION_NOT_FOUND, KEY_NOT_BOUND, RUN_NOT_FOUND.
+    """
+    GetInterrupt: _aio.UnaryUnaryMultiCallable[_session_service_pb2.GetInterruptRequest, _session_service_pb2.GetInterruptResponse]  # type: ignore[assignment]
+    """Reads an interrupt at its present stage. Errors: INTERRUPT_NOT_FOUND."""
+    StreamEvents: _aio.UnaryStreamMultiCallable[_session_service_pb2.StreamEventsRequest, _session_service_pb2.StreamEventsResponse]  # type: ignore[assignment]
+    """Follows a session's or a run's events. Status OK means that what the request waits for was delivered;
+    every other end is an error status. Every frame carries a resume_token: a new call with the newest one
+    goes on without a gap and without a repeat, also after a restart of the server.
+    Errors: TOKEN_COMPACTED, TOKEN_INVALID, STORE_REPLACED, LOG_BEHIND_TOKEN, CHECKSUM, SLOW_CONSUMER,
+    STREAM_LIMIT, DRAINING, SESSION_ENDED, SESSION_NOT_FOUND, RUN_NOT_FOUND.
+    """
+    ListEvents: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ListEventsRequest, _session_service_pb2.ListEventsResponse]  # type: ignore[assignment]
+    """The same log as pages, oldest first. Errors: PAGE_TOKEN_INVALID, and those of a stream's token."""
+
+class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
+    """What callers and subscribers do: find the one session of a key, start runs in it, follow its events, stop
+    it. Errors carry google.rpc.ErrorInfo with domain `sessionplane` and a stable reason.
+
+    A request_id (any text up to 128 bytes) makes a call safe to repeat for 24 hours: the repeat has no second
+    effect and returns the same ids with their present state; another request under the same id is
+    ALREADY_EXISTS `REQUEST_ID_REUSED`. A resume_token in an answer is the head of the session's log at that
+    moment: StreamEvents from it misses nothing.
+    """
+
+    @_abc_1.abstractmethod
     def ResolveSession(
         self,
-        request: sessionplane.v1.session_service_pb2.ResolveSessionRequest,
+        request: _session_service_pb2.ResolveSessionRequest,
         context: _ServicerContext,
-    ) -> typing.Union[sessionplane.v1.session_service_pb2.ResolveSessionResponse, collections.abc.Awaitable[sessionplane.v1.session_service_pb2.ResolveSessionResponse]]:
+    ) -> _typing.Union[_session_service_pb2.ResolveSessionResponse, _abc.Awaitable[_session_service_pb2.ResolveSessionResponse]]:
         """Key in, the one session out. However many callers, processes and retries ask for a new key at once, one
         session is created and all get it. An established key takes no lock and writes nothing.
         Errors: KEY_INVALID, AGENT_MISMATCH, SESSION_NOT_FOUND, KEY_MISMATCH, KEY_BOUND, REQUEST_ID_REUSED.
         """
 
-    @abc.abstractmethod
+    @_abc_1.abstractmethod
     def GetSession(
         self,
-        request: sessionplane.v1.session_service_pb2.GetSessionRequest,
+        request: _session_service_pb2.GetSessionRequest,
         context: _ServicerContext,
-    ) -> typing.Union[sessionplane.v1.session_service_pb2.GetSessionResponse, collections.abc.Awaitable[sessionplane.v1.session_service_pb2.GetSessionResponse]]:
+    ) -> _typing.Union[_session_service_pb2.GetSessionResponse, _abc.Awaitable[_session_service_pb2.GetSessionResponse]]:
         """Reads a session by id or key, without creating or touching anything.
         Errors: SESSION_NOT_FOUND, KEY_NOT_BOUND, KEY_INVALID.
         """
 
-    @abc.abstractmethod
+    @_abc_1.abstractmethod
     def ListSessions(
         self,
-        request: sessionplane.v1.session_service_pb2.ListSessionsRequest,
+        request: _session_service_pb2.ListSessionsRequest,
         context: _ServicerContext,
-    ) -> typing.Union[sessionplane.v1.session_service_pb2.ListSessionsResponse, collections.abc.Awaitable[sessionplane.v1.session_service_pb2.ListSessionsResponse]]:
+    ) -> _typing.Union[_session_service_pb2.ListSessionsResponse, _abc.Awaitable[_session_service_pb2.ListSessionsResponse]]:
         """Lists the namespace's sessions, last changed first, in pages.
         Errors: PAGE_TOKEN_INVALID, FIELD_INVALID.
         """
 
-    @abc.abstractmethod
+    @_abc_1.abstractmethod
     def StartRun(
         self,
-        request: sessionplane.v1.session_service_pb2.StartRunRequest,
+        request: _session_service_pb2.StartRunRequest,
         context: _ServicerContext,
-    ) -> typing.Union[sessionplane.v1.session_service_pb2.StartRunResponse, collections.abc.Awaitable[sessionplane.v1.session_service_pb2.StartRunResponse]]:
+    ) -> _typing.Union[_session_service_pb2.StartRunResponse, _abc.Awaitable[_session_service_pb2.StartRunResponse]]:
         """Starts a run in a session, which is created if the key has none, or comes back if it has ended. With
         neither key nor id, a session without a key is created. The input is on disk before the answer.
         Errors: RUN_IN_PROGRESS, RUN_QUEUE_FULL, RUN_ID_REUSED, SESSION_ENDED, SESSION_NOT_FOUND, LOG_FULL.
         """
 
-    @abc.abstractmethod
+    @_abc_1.abstractmethod
     def GetRun(
         self,
-        request: sessionplane.v1.session_service_pb2.GetRunRequest,
+        request: _session_service_pb2.GetRunRequest,
         context: _ServicerContext,
-    ) -> typing.Union[sessionplane.v1.session_service_pb2.GetRunResponse, collections.abc.Awaitable[sessionplane.v1.session_service_pb2.GetRunResponse]]:
+    ) -> _typing.Union[_session_service_pb2.GetRunResponse, _abc.Awaitable[_session_service_pb2.GetRunResponse]]:
         """Reads a run, with its input and its terminal. Errors: RUN_NOT_FOUND."""
 
-    @abc.abstractmethod
+    @_abc_1.abstractmethod
     def WaitRun(
         self,
-        request: sessionplane.v1.session_service_pb2.WaitRunRequest,
+        request: _session_service_pb2.WaitRunRequest,
         context: _ServicerContext,
-    ) -> typing.Union[sessionplane.v1.session_service_pb2.WaitRunResponse, collections.abc.Awaitable[sessionplane.v1.session_service_pb2.WaitRunResponse]]:
+    ) -> _typing.Union[_session_service_pb2.WaitRunResponse, _abc.Awaitable[_session_service_pb2.WaitRunResponse]]:
         """Waits until the run has finished, and answers shortly before the call's deadline with the run as it is
         then (60 s without a deadline). Waiting never changes a run. Errors: RUN_NOT_FOUND.
         """
 
-    @abc.abstractmethod
+    @_abc_1.abstractmethod
     def Interrupt(
         self,
-        request: sessionplane.v1.session_service_pb2.InterruptRequest,
+        request: _session_service_pb2.InterruptRequest,
         context: _ServicerContext,
-    ) -> typing.Union[sessionplane.v1.session_service_pb2.InterruptResponse, collections.abc.Awaitable[sessionplane.v1.session_service_pb2.InterruptResponse]]:
+    ) -> _typing.Union[_session_service_pb2.InterruptResponse, _abc.Awaitable[_session_service_pb2.InterruptResponse]]:
         """Asks that a run stop. OK means that the wish is on disk, never that the work has stopped: the stage says
         how far it has come, WaitRun waits for the end. Nothing to stop is OK with stage NO_OP.
         Errors: SESSION_NOT_FOUND, KEY_NOT_BOUND, RUN_NOT_FOUND.
         """
 
-    @abc.abstractmethod
+    @_abc_1.abstractmethod
     def GetInterrupt(
         self,
-        request: sessionplane.v1.session_service_pb2.GetInterruptRequest,
+        request: _session_service_pb2.GetInterruptRequest,
         context: _ServicerContext,
-    ) -> typing.Union[sessionplane.v1.session_service_pb2.GetInterruptResponse, collections.abc.Awaitable[sessionplane.v1.session_service_pb2.GetInterruptResponse]]:
+    ) -> _typing.Union[_session_service_pb2.GetInterruptResponse, _abc.Awaitable[_session_service_pb2.GetInterruptResponse]]:
         """Reads an interrupt at its present stage. Errors: INTERRUPT_NOT_FOUND."""
 
-    @abc.abstractmethod
+    @_abc_1.abstractmethod
     def StreamEvents(
         self,
-        request: sessionplane.v1.session_service_pb2.StreamEventsRequest,
+        request: _session_service_pb2.StreamEventsRequest,
         context: _ServicerContext,
-    ) -> typing.Union[collections.abc.Iterator[sessionplane.v1.session_service_pb2.StreamEventsResponse], collections.abc.AsyncIterator[sessionplane.v1.session_service_pb2.StreamEventsResponse]]:
+    ) -> _typing.Union[_abc.Iterator[_session_service_pb2.StreamEventsResponse], _abc.AsyncIterator[_session_service_pb2.StreamEventsResponse]]:
         """Follows a session's or a run's events. Status OK means that what the request waits for was delivered;
         every other end is an error status. Every frame carries a resume_token: a new call with the newest one
         goes on without a gap and without a repeat, also after a restart of the server.
@@ -478,12 +236,12 @@ class SessionServiceServicer(metaclass=abc.ABCMeta):
         STREAM_LIMIT, DRAINING, SESSION_ENDED, SESSION_NOT_FOUND, RUN_NOT_FOUND.
         """
 
-    @abc.abstractmethod
+    @_abc_1.abstractmethod
     def ListEvents(
         self,
-        request: sessionplane.v1.session_service_pb2.ListEventsRequest,
+        request: _session_service_pb2.ListEventsRequest,
         context: _ServicerContext,
-    ) -> typing.Union[sessionplane.v1.session_service_pb2.ListEventsResponse, collections.abc.Awaitable[sessionplane.v1.session_service_pb2.ListEventsResponse]]:
+    ) -> _typing.Union[_session_service_pb2.ListEventsResponse, _abc.Awaitable[_session_service_pb2.ListEventsResponse]]:
         """The same log as pages, oldest first. Errors: PAGE_TOKEN_INVALID, and those of a stream's token."""
 
-def add_SessionServiceServicer_to_server(servicer: SessionServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
+def add_SessionServiceServicer_to_server(servicer: SessionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
