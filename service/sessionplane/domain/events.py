@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from sessionplane.domain.interrupts import InterruptMode, InterruptStage
 from sessionplane.domain.keys import SessionKey
@@ -143,3 +143,22 @@ Body = (
 
 Published = OutputDelta | Custom
 """What a runner may publish."""
+
+
+class Entry(NamedTuple):
+    """One committed event. `data` is an encoded `EventBatch` of this one event, so that joined entries are a
+    batch; `chain` is the hash over all events up to this one.
+    """
+
+    sequence: int
+    run_id: str
+    kind: EventKind
+    data: bytes
+    chain: bytes
+
+
+class Place(NamedTuple):
+    """A place in a log: behind this sequence, with the chain hash there. (0, b"") is before the first event."""
+
+    sequence: int
+    chain: bytes

@@ -158,7 +158,9 @@ class Run:
 
     `due_at_ms` is the next moment at which the server acts by itself (a deadline, or the end of an
     interrupt's grace); `pending_ms` sums the time in PENDING before the present stay, which began at
-    `pending_since_ms`. A lease is `lease_confirmed` once its holder was heard under this epoch.
+    `pending_since_ms`. A lease is `lease_confirmed` once its holder was heard under this epoch. Places in the log:
+    `first_sequence` recorded the input, when the log had `first_log_bytes`; at `lane_sequence` the run left the
+    line; `first_output_sequence` is what its runner published first.
     """
 
     run_id: str
@@ -187,6 +189,8 @@ class Run:
     last_run_sequence: int = 0
     output_bytes: int = 0
     first_sequence: int = 0
+    first_log_bytes: int = 0
+    lane_sequence: int = 0
     first_output_sequence: int = 0
     interrupt_id: str = ""
     outcome: RunOutcome | None = None

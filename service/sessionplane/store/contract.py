@@ -13,32 +13,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeVar
 
-from sessionplane.domain.events import Body, EventKind
+from sessionplane.domain.events import Body, Entry, Place
 from sessionplane.domain.interrupts import Interrupt
 from sessionplane.domain.keys import SessionKey
 from sessionplane.domain.runs import Run, RunTerminal
 from sessionplane.domain.sessions import Session
 
 T = TypeVar("T")
-
-
-class Entry(NamedTuple):
-    """One committed event. `data` is an encoded `EventBatch` of this one event, so that joined entries are a
-    batch; `chain` is the hash over all events up to this one.
-    """
-
-    sequence: int
-    run_id: str
-    kind: EventKind
-    data: bytes
-    chain: bytes
-
-
-class Place(NamedTuple):
-    """A place in a log: behind this sequence, with the chain hash there."""
-
-    sequence: int
-    chain: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +84,11 @@ class ReadTx(Protocol):
     def next_pending(self, namespace: str, pool: str) -> Run | None:
         """Return the oldest PENDING run of the pool."""
 
+    def lane_at(self, session_id: str, sequence: int) -> Run | None:
+        """Return the run that was in the session's lane behind `sequence`: of those with a lane_sequence at or
+        before it the last, unless its terminal is at or before it too.
+        """
+
     def leased_runs(self, *, after: tuple[str, str], limit: int) -> list[Run]:
         """Return claimed runs of all namespaces by (namespace, run id), strictly after the given pair."""
 
@@ -129,7 +115,9 @@ class ReadTx(Protocol):
         """
 
     def output_text(self, run: Run, *, bytes_max: int) -> tuple[str, bool]:
-        """Join the run's deltas up to `bytes_max` bytes of UTF-8, cut between two characters; False if cut."""
+        """Join the run's deltas up to `bytes_max` bytes of UTF-8, cut between two characters; False if cut.
+        The deltas lie behind first_output_sequence (0: there are none).
+        """
 
 
 class Tx(ReadTx, Protocol):
@@ -165,7 +153,9 @@ class Tx(ReadTx, Protocol):
     def save_interrupt(self, interrupt: Interrupt) -> None:
         """Write an interrupt's stage, mode and times."""
 
-    def append(self, session_id: str, body: Body, *, at_ms: int, run_id: str = "", run_sequence: int = 0) -> int:
+    def append(
+        self, session_id: str, body: Body, *, at_ms: int, run_id: str = "", run_sequence: int = 0
+    ) -> int:
         """Append an event and return its sequence: one more than the head, which it moves. The event is
         encoded here, once.
         """
