@@ -18,6 +18,10 @@ export UV_PROJECT_ENVIRONMENT := $(VENV)
 export UV_PYTHON_DOWNLOADS := never
 export UV_HTTP_TIMEOUT ?= 180
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# The system's certificates, where there are any, know a company's proxy as well; uv's own list does not.
+ifneq ($(wildcard /etc/ssl/certs/ca-certificates.crt),)
+export UV_SYSTEM_CERTS ?= true
+endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -49,7 +53,7 @@ $(STAMP): pyproject.toml uv.lock
 	@printf '%s\n' '$(CURDIR)' > $@
 
 serve: install  ## Serve on 127.0.0.1:50051 over ./sessionplane.db. ARGS=... adds options.
-	$(BIN)/sessionplane serve --listen 127.0.0.1:50051 --db sessionplane.db $(ARGS)
+	$(BIN)/sessionplane serve $(ARGS)
 
 demo: install  ## Watch the product work, in this terminal.
 	$(BIN)/sessionplane demo $(ARGS)
