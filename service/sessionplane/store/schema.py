@@ -1,0 +1,234 @@
+"""The tables, and how a database file comes to have them.
+
+Owns the layout on disk. A released migration never changes: a new layout is a new migration. It must never
+read or write rows that callers made, except inside a migration.
+
+Migrations run at opening, under the owner's lock and before any other connection exists, since applying them
+is not safe for two starters at once. Each is one transaction together with the note that it ran, so a crash
+between two of them leaves a file that the next start completes.
+
+Enum values are text, as in the protos without their prefix; instants are Unix milliseconds; absent is NULL
+for instants and '' for ids.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+
+from sqlite_utils import Database, Migrations
+
+APPLICATION_ID = 0x53504C4E
+"""Written into the file's header ("SPLN"): how a file is known to be ours."""
+
+migrations = Migrations("sessionplane")
+
+_TABLES = (
+    # Facts about the file itself: store_id, and later the key settings and the canonicaliser's version.
+    """
+    CREATE TABLE meta (
+        name TEXT NOT NULL PRIMARY KEY,
+        value TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID
+    """,
+    # The newest change number of each namespace. A row of its own, since the session that bore the newest
+    # number may be removed, and a number must never come twice.
+    """
+    CREATE TABLE namespaces (
+        namespace TEXT NOT NULL PRIMARY KEY,
+        change_number INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID
+    """,
+    # The pointers: the only truth about who holds a key. No foreign key, so that a use case may write the
+    # pointer before the session that it creates under it.
+    """
+    CREATE TABLE keys (
+        namespace TEXT NOT NULL,
+        key TEXT NOT NULL,
+        session_id TEXT NOT NULL,
+        PRIMARY KEY (namespace, key)
+    ) STRICT, WITHOUT ROWID
+    """,
+    # `key` is the label of the key that a session holds or held. A floor is the end of what retention
+    # removed: its sequence, its chain hash, and the encoded fold of the log there.
+    """
+    CREATE TABLE sessions (
+        session_id TEXT NOT NULL PRIMARY KEY,
+        namespace TEXT NOT NULL,
+        key TEXT,
+        state TEXT NOT NULL,
+        final INTEGER NOT NULL DEFAULT 0 CHECK (final IN (0, 1)),
+        generation INTEGER NOT NULL,
+        active_run_id TEXT NOT NULL DEFAULT '',
+        queued_run_count INTEGER NOT NULL DEFAULT 0 CHECK (queued_run_count >= 0),
+        created_at_ms INTEGER NOT NULL,
+        started_at_ms INTEGER NOT NULL,
+        last_interaction_at_ms INTEGER,
+        updated_at_ms INTEGER NOT NULL,
+        ended_at_ms INTEGER,
+        end_reason TEXT,
+        previous_session_id TEXT NOT NULL DEFAULT '',
+        superseded_by TEXT NOT NULL DEFAULT '',
+        change_number INTEGER NOT NULL,
+        head_sequence INTEGER NOT NULL DEFAULT 0,
+        head_hash BLOB NOT NULL DEFAULT x'',
+        log_bytes INTEGER NOT NULL DEFAULT 0,
+        floor_sequence INTEGER NOT NULL DEFAULT 0,
+        floor_hash BLOB NOT NULL DEFAULT x'',
+        floor_state BLOB NOT NULL DEFAULT x'',
+        visibility TEXT NOT NULL DEFAULT 'VISIBLE',
+        detached_at_ms INTEGER,
+        due_at_ms INTEGER,
+        deleted_at_ms INTEGER,
+        display_name TEXT NOT NULL DEFAULT '',
+        labels TEXT NOT NULL DEFAULT '{}'
+    ) STRICT
+    """,
+    # The input stands in a table of its own: a run's row is written with every publication, and SQLite writes
+    # rows whole. What may be long comes last, so that reading the rest stays on one page.
+    """
+    CREATE TABLE runs (
+        namespace TEXT NOT NULL,
+        run_id TEXT NOT NULL,
+        session_id TEXT NOT NULL REFERENCES sessions (session_id),
+        generation INTEGER NOT NULL,
+        state TEXT NOT NULL,
+        pool TEXT NOT NULL,
+        place INTEGER NOT NULL,
+        fingerprint BLOB NOT NULL,
+        created_at_ms INTEGER NOT NULL,
+        start_timeout_ms INTEGER NOT NULL,
+        run_timeout_ms INTEGER NOT NULL,
+        pending_ms INTEGER NOT NULL,
+        pending_since_ms INTEGER,
+        claimed_at_ms INTEGER,
+        finished_at_ms INTEGER,
+        due_at_ms INTEGER,
+        runner_id TEXT NOT NULL,
+        lease_epoch INTEGER NOT NULL,
+        lease_token TEXT NOT NULL,
+        lease_ms INTEGER NOT NULL,
+        lease_confirmed INTEGER NOT NULL CHECK (lease_confirmed IN (0, 1)),
+        last_run_sequence INTEGER NOT NULL,
+        output_bytes INTEGER NOT NULL,
+        first_sequence INTEGER NOT NULL,
+        first_log_bytes INTEGER NOT NULL,
+        lane_sequence INTEGER NOT NULL,
+        first_output_sequence INTEGER NOT NULL,
+        interrupt_id TEXT NOT NULL,
+        outcome TEXT,
+        terminal_sequence INTEGER NOT NULL,
+        report_fingerprint BLOB NOT NULL,
+        late_fingerprint BLOB NOT NULL,
+        labels TEXT NOT NULL,
+        terminal BLOB NOT NULL,
+        PRIMARY KEY (namespace, run_id)
+    ) STRICT
+    """,
+    # What runs were started with, under the run's id. An input that is injected into a run under way waits
+    # here under the id of the run that it would have started; `run_id` is whom it waits for or went to.
+    """
+    CREATE TABLE inputs (
+        namespace TEXT NOT NULL,
+        input_id TEXT NOT NULL,
+        session_id TEXT NOT NULL REFERENCES sessions (session_id),
+        run_id TEXT NOT NULL,
+        stage TEXT NOT NULL,
+        place INTEGER NOT NULL,
+        created_at_ms INTEGER NOT NULL,
+        fingerprint BLOB NOT NULL,
+        input BLOB NOT NULL,
+        PRIMARY KEY (namespace, input_id)
+    ) STRICT
+    """,
+    """
+    CREATE TABLE interrupts (
+        namespace TEXT NOT NULL,
+        interrupt_id TEXT NOT NULL,
+        session_id TEXT NOT NULL REFERENCES sessions (session_id),
+        run_id TEXT NOT NULL,
+        stage TEXT NOT NULL,
+        mode TEXT NOT NULL,
+        reason TEXT NOT NULL,
+        created_at_ms INTEGER NOT NULL,
+        escalate_at_ms INTEGER,
+        PRIMARY KEY (namespace, interrupt_id)
+    ) STRICT, WITHOUT ROWID
+    """,
+    # The logs. `data` is the encoded event, `chain` the hash over all events up to it. No foreign key: every
+    # append reads and writes its session's row anyway.
+    """
+    CREATE TABLE events (
+        session_id TEXT NOT NULL,
+        sequence INTEGER NOT NULL,
+        run_id TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        data BLOB NOT NULL,
+        chain BLOB NOT NULL,
+        PRIMARY KEY (session_id, sequence)
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE requests (
+        namespace TEXT NOT NULL,
+        rpc TEXT NOT NULL,
+        request_id TEXT NOT NULL,
+        fingerprint BLOB NOT NULL,
+        at_ms INTEGER NOT NULL,
+        session_id TEXT NOT NULL,
+        run_id TEXT NOT NULL,
+        interrupt_id TEXT NOT NULL,
+        detail TEXT NOT NULL,
+        PRIMARY KEY (namespace, rpc, request_id)
+    ) STRICT, WITHOUT ROWID
+    """,
+)
+
+_INDEXES = (
+    # statements.SESSIONS: pages of a namespace, newest first.
+    "CREATE INDEX sessions_by_update ON sessions (namespace, updated_at_ms, session_id)",
+    # Watching a namespace: the rows above a change number.
+    "CREATE UNIQUE INDEX sessions_by_change ON sessions (namespace, change_number)",
+    # statements.MOVING_SESSIONS: the states that upkeep asks for, in which few sessions are at a time.
+    """
+    CREATE INDEX sessions_moving ON sessions (state, session_id)
+    WHERE state IN ('STARTING', 'ACTIVE', 'SUSPENDED', 'CLOSING')
+    """,
+    # statements.NEXT_QUEUED, QUEUE_POSITION: the line of a session.
+    "CREATE INDEX runs_queued ON runs (session_id, place, run_id) WHERE state = 'QUEUED'",
+    # statements.NEXT_PENDING: the oldest run of a pool that waits for a runner.
+    "CREATE INDEX runs_pending ON runs (namespace, pool, pending_since_ms, run_id) WHERE state = 'PENDING'",
+    # statements.LANE_AT: who left the line of a session last, before a place in its log.
+    "CREATE INDEX runs_lane ON runs (session_id, lane_sequence) WHERE lane_sequence > 0",
+    # statements.LEASED_RUNS: the runs that runners hold.
+    "CREATE INDEX runs_leased ON runs (namespace, run_id) WHERE state IN ('RUNNING', 'INTERRUPTING')",
+    # statements.RUNS_DUE: the runs for which the server must act by itself.
+    "CREATE INDEX runs_due ON runs (due_at_ms, namespace, run_id) WHERE due_at_ms IS NOT NULL",
+    # No query: it is the promise that a run has one terminal, whatever a use case does.
+    "CREATE UNIQUE INDEX events_one_terminal ON events (session_id, run_id) WHERE kind = 'RUN_TERMINAL'",
+    # statements.FORGET_REQUESTS: the oldest ones.
+    "CREATE INDEX requests_by_age ON requests (at_ms)",
+)
+
+
+@migrations(name="0001_tables")
+def _tables(database: Database) -> None:
+    for statement in (*_TABLES, *_INDEXES):
+        database.execute(statement)
+
+
+def is_newer(connection: sqlite3.Connection) -> bool:
+    """Say whether a later release has changed the file. Reads only."""
+    with closing(sqlite3.connect(":memory:")) as empty:
+        known = {migration.name for migration in migrations.pending(_wrap(empty))}
+    return any(applied.name not in known for applied in migrations.applied(_wrap(connection)))
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Apply what is missing. The caller holds the owner's lock."""
+    migrations.apply(_wrap(connection))
+
+
+def _wrap(connection: sqlite3.Connection) -> Database:
+    # Neither settings of sqlite-utils nor of its plugins: the connection stays as `connections` made it.
+    return Database(connection, recursive_triggers=False, execute_plugins=False)
