@@ -1,0 +1,221 @@
+"""The SQL of the store: every statement is a constant here, with one line that says what it is for.
+
+Owns the text of the statements, never their meaning. What is put together below are lists of columns of this
+file; values are always bound. The order of columns is the order in which `rows` reads and writes them.
+"""
+
+# ruff: noqa: S608
+
+from __future__ import annotations
+
+_SESSION = (
+    "s.session_id, s.namespace, s.key, s.state, s.final, s.generation, s.active_run_id, s.queued_run_count,"
+    " s.labels, s.display_name, s.created_at_ms, s.started_at_ms, s.last_interaction_at_ms, s.updated_at_ms,"
+    " s.ended_at_ms, s.end_reason, s.previous_session_id, s.superseded_by, s.change_number, s.head_sequence,"
+    " s.head_hash, s.log_bytes, s.floor_sequence, s.floor_hash"
+)
+_RUN = (
+    "r.run_id, r.namespace, r.session_id, r.generation, r.state, r.pool, r.place, i.input, r.fingerprint,"
+    " r.labels, r.created_at_ms, r.start_timeout_ms, r.run_timeout_ms, r.pending_ms, r.pending_since_ms,"
+    " r.claimed_at_ms, r.finished_at_ms, r.due_at_ms, r.runner_id, r.lease_epoch, r.lease_token, r.lease_ms,"
+    " r.lease_confirmed, r.last_run_sequence, r.output_bytes, r.first_sequence, r.first_log_bytes,"
+    " r.lane_sequence, r.first_output_sequence, r.interrupt_id, r.outcome, r.terminal, r.terminal_sequence,"
+    " r.report_fingerprint, r.late_fingerprint"
+)
+_RUNS = f"SELECT {_RUN} FROM runs r JOIN inputs i ON i.namespace = r.namespace AND i.input_id = r.run_id"
+
+# Transactions.
+
+# Takes the write lock at once, so that reading before writing cannot fail later.
+BEGIN_WRITE = "BEGIN IMMEDIATE"
+# One snapshot for all reads until COMMIT.
+BEGIN_READ = "BEGIN DEFERRED"
+COMMIT = "COMMIT"
+ROLLBACK = "ROLLBACK"
+# The part of a group's transaction that one use case may undo.
+SAVEPOINT = "SAVEPOINT use_case"
+RELEASE = "RELEASE use_case"
+UNDO = "ROLLBACK TO use_case"
+
+# Facts about the file.
+
+# What is known under a name.
+META = "SELECT value FROM meta WHERE name = ?"
+# Writes a fact once; what is there stays.
+SEED_META = "INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT DO NOTHING"
+
+# Sessions and keys.
+
+# One session by id.
+SESSION = f"SELECT {_SESSION} FROM sessions s WHERE s.session_id = ? AND s.namespace = ?"
+# The session that a key's pointer names.
+SESSION_BY_KEY = (
+    f"SELECT {_SESSION} FROM keys k JOIN sessions s ON s.session_id = k.session_id"
+    " WHERE k.namespace = ? AND k.key = ?"
+)
+# A page of a namespace, newest change first.
+SESSIONS = (
+    f"SELECT {_SESSION} FROM sessions s WHERE s.namespace = ? AND (s.updated_at_ms, s.session_id) < (?, ?)"
+    " ORDER BY s.updated_at_ms DESC, s.session_id DESC LIMIT ?"
+)
+# Sessions in one of the states that sessions_moving covers.
+MOVING_SESSIONS = (
+    f"SELECT {_SESSION} FROM sessions s WHERE s.state = ? AND s.session_id > ?"
+    " AND s.state IN ('STARTING', 'ACTIVE', 'SUSPENDED', 'CLOSING') ORDER BY s.session_id LIMIT ?"
+)
+# Sessions in a resting state: walks all of them, for checks and tools only.
+RESTING_SESSIONS = (
+    f"SELECT {_SESSION} FROM sessions s WHERE s.state = ? AND s.session_id > ? ORDER BY s.session_id LIMIT ?"
+)
+# A new session; its log is empty.
+ADD_SESSION = """
+    INSERT INTO sessions (
+        key, state, final, generation, active_run_id, queued_run_count, labels, display_name, created_at_ms,
+        started_at_ms, last_interaction_at_ms, updated_at_ms, ended_at_ms, end_reason, previous_session_id,
+        superseded_by, floor_sequence, floor_hash, change_number, session_id, namespace
+    ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+# All of a session but its head.
+SAVE_SESSION = """
+    UPDATE sessions SET
+        key = ?, state = ?, final = ?, generation = ?, active_run_id = ?, queued_run_count = ?, labels = ?,
+        display_name = ?, created_at_ms = ?, started_at_ms = ?, last_interaction_at_ms = ?, updated_at_ms = ?,
+        ended_at_ms = ?, end_reason = ?, previous_session_id = ?, superseded_by = ?, floor_sequence = ?,
+        floor_hash = ?, change_number = ?
+    WHERE session_id = ? AND namespace = ?
+"""
+# The last interaction moves forward only.
+TOUCH_SESSION = """
+    UPDATE sessions SET last_interaction_at_ms = ?1
+    WHERE session_id = ?2 AND namespace = ?3
+      AND (last_interaction_at_ms IS NULL OR last_interaction_at_ms < ?1)
+"""
+# Where a key points.
+POINTER = "SELECT session_id FROM keys WHERE namespace = ? AND key = ?"
+# A new pointer; a rival's stays.
+BIND_KEY = "INSERT INTO keys (namespace, key, session_id) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
+# The newest change number of a namespace.
+CHANGE_NUMBER = "SELECT change_number FROM namespaces WHERE namespace = ?"
+# Keeps the newest change number.
+SAVE_CHANGE_NUMBER = """
+    INSERT INTO namespaces (namespace, change_number) VALUES (?, ?)
+    ON CONFLICT (namespace) DO UPDATE SET change_number = excluded.change_number
+"""
+
+# Runs.
+
+# One run by id.
+RUN = f"{_RUNS} WHERE r.namespace = ? AND r.run_id = ?"
+# The first in a session's line.
+NEXT_QUEUED = f"{_RUNS} WHERE r.session_id = ? AND r.state = 'QUEUED' ORDER BY r.place, r.run_id LIMIT 1"
+# How many stand in a session's line up to a place.
+QUEUE_POSITION = """
+    SELECT count(*) FROM runs WHERE session_id = ? AND state = 'QUEUED' AND (place, run_id) <= (?, ?)
+"""
+# The run of a pool that waits longest.
+NEXT_PENDING = (
+    f"{_RUNS} WHERE r.namespace = ? AND r.pool = ? AND r.state = 'PENDING'"
+    " ORDER BY r.pending_since_ms, r.run_id LIMIT 1"
+)
+# The run that left a session's line last, at or before a place in the log.
+LANE_AT = (
+    f"{_RUNS} WHERE r.session_id = ? AND r.lane_sequence > 0 AND r.lane_sequence <= ?"
+    " ORDER BY r.lane_sequence DESC LIMIT 1"
+)
+# The runs that runners hold.
+LEASED_RUNS = (
+    f"{_RUNS} WHERE r.state IN ('RUNNING', 'INTERRUPTING') AND (r.namespace, r.run_id) > (?, ?)"
+    " ORDER BY r.namespace, r.run_id LIMIT ?"
+)
+# The runs for which the server must act by now.
+RUNS_DUE = f"{_RUNS} WHERE r.due_at_ms <= ? ORDER BY r.due_at_ms, r.namespace, r.run_id LIMIT ?"
+# A new run.
+ADD_RUN = """
+    INSERT INTO runs (
+        session_id, generation, state, pool, place, fingerprint, labels, created_at_ms, start_timeout_ms,
+        run_timeout_ms, pending_ms, pending_since_ms, claimed_at_ms, finished_at_ms, due_at_ms, runner_id,
+        lease_epoch, lease_token, lease_ms, lease_confirmed, last_run_sequence, output_bytes, first_sequence,
+        first_log_bytes, lane_sequence, first_output_sequence, interrupt_id, outcome, terminal,
+        terminal_sequence, report_fingerprint, late_fingerprint, namespace, run_id
+    ) VALUES (
+        ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,
+        ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?
+    )
+"""
+# The input that a run starts with.
+ADD_INPUT = """
+    INSERT INTO inputs (
+        namespace, input_id, session_id, run_id, stage, place, created_at_ms, fingerprint, input
+    ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+# All of a run but its input, which never changes.
+SAVE_RUN = """
+    UPDATE runs SET
+        session_id = ?, generation = ?, state = ?, pool = ?, place = ?, fingerprint = ?, labels = ?,
+        created_at_ms = ?, start_timeout_ms = ?, run_timeout_ms = ?, pending_ms = ?, pending_since_ms = ?,
+        claimed_at_ms = ?, finished_at_ms = ?, due_at_ms = ?, runner_id = ?, lease_epoch = ?, lease_token = ?,
+        lease_ms = ?, lease_confirmed = ?, last_run_sequence = ?, output_bytes = ?, first_sequence = ?,
+        first_log_bytes = ?, lane_sequence = ?, first_output_sequence = ?, interrupt_id = ?, outcome = ?,
+        terminal = ?, terminal_sequence = ?, report_fingerprint = ?, late_fingerprint = ?
+    WHERE namespace = ? AND run_id = ?
+"""
+
+# Interrupts and request ids.
+
+# One interrupt by id.
+INTERRUPT = """
+    SELECT interrupt_id, namespace, session_id, run_id, stage, mode, reason, created_at_ms, escalate_at_ms
+    FROM interrupts WHERE namespace = ? AND interrupt_id = ?
+"""
+# A new interrupt.
+ADD_INTERRUPT = """
+    INSERT INTO interrupts (
+        interrupt_id, namespace, session_id, run_id, stage, mode, reason, created_at_ms, escalate_at_ms
+    ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+# How far an interrupt has come.
+SAVE_INTERRUPT = """
+    UPDATE interrupts SET stage = ?, mode = ?, created_at_ms = ?, escalate_at_ms = ?
+    WHERE namespace = ? AND interrupt_id = ?
+"""
+# What is remembered of a request id.
+REQUEST = """
+    SELECT namespace, rpc, request_id, fingerprint, at_ms, session_id, run_id, interrupt_id, detail
+    FROM requests WHERE namespace = ? AND rpc = ? AND request_id = ?
+"""
+# A new request id.
+REMEMBER = """
+    INSERT INTO requests (
+        namespace, rpc, request_id, fingerprint, at_ms, session_id, run_id, interrupt_id, detail
+    ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+# The oldest request ids, a step at a time.
+FORGET_REQUESTS = """
+    DELETE FROM requests WHERE (namespace, rpc, request_id) IN (
+        SELECT namespace, rpc, request_id FROM requests WHERE at_ms < ? ORDER BY at_ms LIMIT ?
+    )
+"""
+
+# Logs.
+
+# The newest place of a log, and its size.
+HEAD = "SELECT head_sequence, head_hash, log_bytes FROM sessions WHERE session_id = ?"
+# Moves the head after appending.
+SAVE_HEAD = "UPDATE sessions SET head_sequence = ?, head_hash = ?, log_bytes = ? WHERE session_id = ?"
+# The oldest place of a log.
+FLOOR = "SELECT floor_sequence, floor_hash FROM sessions WHERE session_id = ?"
+# The chain hash behind one event.
+CHAIN = "SELECT chain FROM events WHERE session_id = ? AND sequence = ?"
+# A new event.
+APPEND = "INSERT INTO events (session_id, sequence, run_id, kind, data, chain) VALUES (?, ?, ?, ?, ?, ?)"
+# The log behind a sequence.
+ENTRIES = """
+    SELECT sequence, run_id, kind, data, chain FROM events
+    WHERE session_id = ? AND sequence > ? ORDER BY sequence LIMIT ?
+"""
+# A run's deltas, in order.
+DELTAS = """
+    SELECT data FROM events
+    WHERE session_id = ? AND sequence BETWEEN ? AND ? AND run_id = ? AND kind = 'OUTPUT_DELTA'
+    ORDER BY sequence
+"""
