@@ -1,0 +1,189 @@
+"""Domain event bodies to the bytes of the wire, and back.
+
+Owns the encoded form: what is written here is what the log keeps and what every subscriber gets, live or
+later. It is the only module below the edge that imports generated code. It must never decide anything: not
+whether an event may happen, not what a payload means.
+
+An entry is an encoded `EventBatch` of one event. A repeated field is a row of records, so the concatenation
+of entries is again a batch, and a frame is built without encoding anything twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from typing import TypeVar, cast
+
+from sessionplane.domain import events, interrupts, runs, sessions
+from sessionplane.v1 import event_pb2, run_pb2, session_pb2
+from sessionplane.v1.session_service_pb2 import EventBatch
+
+E = TypeVar("E", bound=StrEnum)
+N = TypeVar("N", bound=int)
+
+
+def _numbers(names: type[E], value: Callable[[str], N], prefix: str) -> Mapping[E, N]:
+    """Pair each name of the domain with its number on the wire; a name without one fails the import."""
+    return {name: value(f"{prefix}_{name.value}") for name in names}
+
+
+_SESSION_STATE = _numbers(sessions.SessionState, session_pb2.SessionState.Value, "SESSION_STATE")
+_SESSION_CAUSE = _numbers(sessions.SessionCause, session_pb2.SessionCause.Value, "SESSION_CAUSE")
+_MOVE_REASON = _numbers(sessions.MoveReason, event_pb2.MoveReason.Value, "MOVE_REASON")
+_RUN_STATE = _numbers(runs.RunState, run_pb2.RunState.Value, "RUN_STATE")
+_RUN_OUTCOME = _numbers(runs.RunOutcome, run_pb2.RunOutcome.Value, "RUN_OUTCOME")
+_RUN_CAUSE = _numbers(runs.RunCause, run_pb2.RunCause.Value, "RUN_CAUSE")
+_INPUT_STAGE = _numbers(events.InputStage, event_pb2.InputStage.Value, "INPUT_STAGE")
+_INTERRUPT_STAGE = _numbers(interrupts.InterruptStage, run_pb2.InterruptStage.Value, "INTERRUPT_STAGE")
+_INTERRUPT_MODE = _numbers(interrupts.InterruptMode, run_pb2.InterruptMode.Value, "INTERRUPT_MODE")
+_EVENT_KIND = _numbers(events.EventKind, event_pb2.EventKind.Value, "EVENT_KIND")
+
+
+def encode(  # noqa: PLR0917
+    session_id: str, sequence: int, run_id: str, run_sequence: int, at_ms: int, body: events.Body
+) -> bytes:
+    """Return the entry of one event.
+
+    Positional, since it runs once for every token that a model writes.
+    """
+    kind, fill = _BODIES[type(body)]
+    batch = EventBatch()
+    event = batch.events.add(
+        session_id=session_id, sequence=sequence, run_id=run_id, run_sequence=run_sequence, kind=kind
+    )
+    # Filled in place: a message that is handed to a constructor is copied, which doubles the cost.
+    time = event.time
+    time.seconds = at_ms // 1000
+    time.nanos = at_ms % 1000 * 1_000_000
+    fill(event, body)
+    return batch.SerializeToString()
+
+
+def decode(data: bytes) -> event_pb2.Event:
+    """Return the event of an entry."""
+    return EventBatch.FromString(data).events[0]
+
+
+def delta_text(data: bytes) -> str:
+    """Return the text of an output_delta's entry."""
+    return decode(data).output_delta.text
+
+
+def encode_terminal(terminal: runs.RunTerminal) -> bytes:
+    """Return a terminal as the run's row keeps it: an encoded `RunTerminal`."""
+    message = run_pb2.RunTerminal()
+    _fill_terminal(message, terminal)
+    return message.SerializeToString()
+
+
+def decode_terminal(data: bytes) -> run_pb2.RunTerminal:
+    """Return the terminal that a run's row keeps."""
+    return run_pb2.RunTerminal.FromString(data)
+
+
+def _session_changed(event: event_pb2.Event, body: events.SessionChanged) -> None:
+    message = event.session_changed
+    if body.from_state is not None:
+        message.from_state = _SESSION_STATE[body.from_state]
+    message.to_state = _SESSION_STATE[body.to_state]
+    message.cause = _SESSION_CAUSE[body.cause]
+    message.generation = body.generation
+
+
+def _session_moved(event: event_pb2.Event, body: events.SessionMoved) -> None:
+    message = event.session_moved
+    message.key = body.key.text
+    message.reason = _MOVE_REASON[body.reason]
+    message.other_session_id = body.other_session_id
+    message.holds = body.holds
+
+
+def _run_changed(event: event_pb2.Event, body: events.RunChanged) -> None:
+    message = event.run_changed
+    if body.from_state is not None:
+        message.from_state = _RUN_STATE[body.from_state]
+    message.to_state = _RUN_STATE[body.to_state]
+    message.lease_epoch = body.lease_epoch
+    message.runner_id = body.runner_id
+
+
+def _input_recorded(event: event_pb2.Event, body: events.InputRecorded) -> None:
+    message = event.input_recorded
+    message.input_id = body.input_id
+    message.stage = _INPUT_STAGE[body.stage]
+    if body.input:
+        message.input.ParseFromString(body.input)
+
+
+def _output_delta(event: event_pb2.Event, body: events.OutputDelta) -> None:
+    message = event.output_delta
+    message.text = body.text
+    message.offset = body.offset
+
+
+def _interrupt_changed(event: event_pb2.Event, body: events.InterruptChanged) -> None:
+    message = event.interrupt_changed
+    message.interrupt_id = body.interrupt_id
+    message.stage = _INTERRUPT_STAGE[body.stage]
+    message.mode = _INTERRUPT_MODE[body.mode]
+    message.reason = body.reason
+
+
+def _custom(event: event_pb2.Event, body: events.Custom) -> None:
+    message = event.custom
+    message.type = body.type
+    if body.data:
+        message.data.ParseFromString(body.data)
+
+
+def _late_result(event: event_pb2.Event, body: events.LateResult) -> None:
+    message, report = event.late_result, body.report
+    message.run_id = body.run_id
+    message.outcome = _RUN_OUTCOME[report.outcome]
+    message.output_text = report.output_text or ""
+    if report.result:
+        message.result.ParseFromString(report.result)
+    if report.failure is not None:
+        _fill_failure(message.failure, report.failure)
+
+
+def _run_terminal(event: event_pb2.Event, body: events.RunTerminal) -> None:
+    _fill_terminal(event.run_terminal, body.terminal)
+
+
+def _fill_terminal(message: run_pb2.RunTerminal, terminal: runs.RunTerminal) -> None:
+    message.outcome = _RUN_OUTCOME[terminal.outcome]
+    message.cause = _RUN_CAUSE[terminal.cause]
+    message.output_text = terminal.output_text
+    message.output_complete = terminal.output_complete
+    message.interrupt_id = terminal.interrupt_id
+    message.finish_time.FromMilliseconds(terminal.finished_at_ms)
+    if terminal.result:
+        message.result.ParseFromString(terminal.result)
+    if terminal.failure is not None:
+        _fill_failure(message.failure, terminal.failure)
+
+
+def _fill_failure(message: run_pb2.RunFailure, failure: runs.RunFailure) -> None:
+    message.reason = failure.reason
+    message.message = failure.message
+    message.retryable = failure.retryable
+
+
+_Fill = Callable[[event_pb2.Event, events.Body], None]
+
+_BODIES: Mapping[type[events.Body], tuple[event_pb2.EventKind.ValueType, _Fill]] = {
+    body: (_EVENT_KIND[body.kind], cast("_Fill", fill))
+    for body, fill in (
+        (events.SessionChanged, _session_changed),
+        (events.SessionMoved, _session_moved),
+        (events.RunChanged, _run_changed),
+        (events.InputRecorded, _input_recorded),
+        (events.OutputDelta, _output_delta),
+        (events.InterruptChanged, _interrupt_changed),
+        (events.Custom, _custom),
+        (events.LateResult, _late_result),
+        (events.RunTerminal, _run_terminal),
+    )
+}
+"""body -> its kind on the wire, and what fills it in."""
