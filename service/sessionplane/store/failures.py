@@ -1,0 +1,64 @@
+"""What an error of SQLite means for the calls behind it and for the process.
+
+Owns the one mapping from SQLite's codes to our refusals. It must never retry and never guess that something
+was kept.
+
+Why IOERR_WRITE counts as a full disk. SQLite turns ENOSPC into SQLITE_FULL, but reports EDQUOT and EFBIG (a
+quota, a limit on file sizes) as SQLITE_IOERR_WRITE, and Python does not give us errno to tell them from a bad
+disk. In WAL mode it can be believed all the same: pages are appended behind the last commit, and a
+transaction counts only when its last page, the commit frame, is there whole. A failed write therefore means
+that there is none; SQLite rolls back, the next transaction writes over the same place, and a crash in between
+finds frames without a commit and drops them. The writer still asks the connection whether it can be used
+before it goes on.
+
+Why the other IOERRs do not. A failed fsync may have lost pages that the kernel has already dropped, and an
+error after the commit frame (the shared index, the fsync itself) leaves a commit that was reported as failed
+and comes back at the next start. Both are unknown outcomes: the process ends, and recovery reads what is on
+the disk.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from sessionplane.domain.errors import SessionPlaneError, StorageFull, StoreBusy, StoreFailed
+
+_REFUSALS: dict[int, type[SessionPlaneError]] = {
+    sqlite3.SQLITE_FULL: StorageFull,
+    sqlite3.SQLITE_IOERR_WRITE: StorageFull,
+    sqlite3.SQLITE_BUSY: StoreBusy,
+    sqlite3.SQLITE_LOCKED: StoreBusy,
+    sqlite3.SQLITE_IOERR: StoreFailed,
+    sqlite3.SQLITE_CORRUPT: StoreFailed,
+    sqlite3.SQLITE_NOTADB: StoreFailed,
+    sqlite3.SQLITE_CANTOPEN: StoreFailed,
+    sqlite3.SQLITE_READONLY: StoreFailed,
+    sqlite3.SQLITE_PERM: StoreFailed,
+}
+"""Extended code, or else primary code -> what callers hear. All else is a bug of ours and stays as it is."""
+
+_PRIMARY = 0xFF
+_TAKEN = frozenset({sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY, sqlite3.SQLITE_CONSTRAINT_UNIQUE})
+
+
+class StoreUnusable(Exception):
+    """The file cannot be this server's database. The message is for the operator who started it."""
+
+
+def refusal(error: Exception) -> Exception:
+    """Return what the callers behind an error hear: a refusal of ours, or the error itself if it is a bug."""
+    code = getattr(error, "sqlite_errorcode", None)
+    if not isinstance(error, sqlite3.Error) or code is None:
+        return error
+    refused = _REFUSALS.get(code) or _REFUSALS.get(code & _PRIMARY)
+    return error if refused is None else refused()
+
+
+def is_taken(error: sqlite3.IntegrityError) -> bool:
+    """Say whether a row was refused because its key is there already."""
+    return error.sqlite_errorcode in _TAKEN
+
+
+def another(error: Exception) -> Exception:
+    """Return an equal refusal: one exception raised in two tasks would mix their tracebacks."""
+    return type(error)(**error.details) if isinstance(error, SessionPlaneError) else error
