@@ -1,1 +1,73 @@
-"""The Python client of sessionplane."""
+"""The Python client of sessionplane: `Client`, what it returns and what it raises.
+
+Importing this package imports nothing else; each name is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .aio import Client
+    from .backoff import Backoff
+    from .errors import (
+        Disconnected,
+        KeyInvalid,
+        KeyNotBound,
+        LeaseLost,
+        LogBehindToken,
+        RunFinished,
+        RunInProgress,
+        RunNotFound,
+        RunQueueFull,
+        SessionEnded,
+        SessionNotFound,
+        SessionPlaneError,
+        StoreReplaced,
+        StreamGap,
+        TokenCompacted,
+        TokenInvalid,
+        Unavailable,
+    )
+    from .runner import Claim, Runner
+    from .stream import EventStream
+
+__all__ = [
+    "Backoff",
+    "Claim",
+    "Client",
+    "Disconnected",
+    "EventStream",
+    "KeyInvalid",
+    "KeyNotBound",
+    "LeaseLost",
+    "LogBehindToken",
+    "RunFinished",
+    "RunInProgress",
+    "RunNotFound",
+    "RunQueueFull",
+    "Runner",
+    "SessionEnded",
+    "SessionNotFound",
+    "SessionPlaneError",
+    "StoreReplaced",
+    "StreamGap",
+    "TokenCompacted",
+    "TokenInvalid",
+    "Unavailable",
+]
+
+_ELSEWHERE = {
+    "Client": "aio",
+    "Backoff": "backoff",
+    "Claim": "runner",
+    "Runner": "runner",
+    "EventStream": "stream",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_ELSEWHERE.get(name, 'errors')}", __name__), name)
