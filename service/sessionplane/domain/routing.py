@@ -78,7 +78,9 @@ _A = Action
 _LIVE = (Column.CREATED, Column.STARTING, Column.ACTIVE, Column.DETACHED, Column.SUSPENDED)
 
 
-def _row(*, none: Action, live: Action, closing: Action, ended: Action, final: Action, **changed: Action) -> Mapping[Column, Action]:
+def _row(
+    *, none: Action, live: Action, closing: Action, ended: Action, final: Action, **changed: Action
+) -> Mapping[Column, Action]:
     """Build a row from what the live states share and the cells that differ."""
     cells = {Column.NONE: none, **dict.fromkeys(_LIVE, live)}
     cells |= {Column.CLOSING: closing, Column.ENDED: ended, Column.FINAL: final}
@@ -86,7 +88,11 @@ def _row(*, none: Action, live: Action, closing: Action, ended: Action, final: A
 
 
 _BY_LEASE = _row(
-    none=_A.NOT_FOUND, live=_A.BY_LEASE, closing=_A.BY_LEASE, ended=_A.BY_LEASE_FINISHED, final=_A.BY_LEASE_FINISHED
+    none=_A.NOT_FOUND,
+    live=_A.BY_LEASE,
+    closing=_A.BY_LEASE,
+    ended=_A.BY_LEASE_FINISHED,
+    final=_A.BY_LEASE_FINISHED,
 )
 
 ROUTES: Mapping[Verb, Mapping[Column, Action]] = MappingProxyType(

@@ -216,4 +216,6 @@ class Run:
         """The nearer of the two deadlines; None while QUEUED and when finished."""
         if self.state is RunState.FINISHED:
             return None
-        return min((at for at in (self.start_deadline_ms, self.run_deadline_ms) if at is not None), default=None)
+        return min(
+            (at for at in (self.start_deadline_ms, self.run_deadline_ms) if at is not None), default=None
+        )

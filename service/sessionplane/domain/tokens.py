@@ -19,8 +19,14 @@ TOKEN_VERSION = 1
 HASH_BYTES = 8
 
 _LAYOUT = Struct(f">B16s16sQ{HASH_BYTES}s")
+_PAGE_LAYOUT = Struct(">8sQ")
 _CHECK = Struct(">I")
 _TEXT_MAX = 128
+
+
+def stamp(chain: bytes) -> bytes:
+    """Return the part of a chain hash that tokens carry; zeros before the first event."""
+    return chain[:HASH_BYTES].ljust(HASH_BYTES, b"\0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +54,7 @@ class TokenWriter:
 
     def at(self, sequence: int, chain: bytes) -> str:
         """Return the token of the place behind `sequence`, where the chain hash begins with `chain`."""
-        packed = _LAYOUT.pack(TOKEN_VERSION, self._store, self._session, sequence, chain[:HASH_BYTES])
+        packed = _LAYOUT.pack(TOKEN_VERSION, self._store, self._session, sequence, stamp(chain))
         return urlsafe_b64encode(packed + _CHECK.pack(crc32(packed))).rstrip(b"=").decode()
 
 
@@ -79,11 +85,9 @@ class PageToken:
     number: int
     row_id: str
 
-    _LAYOUT = Struct(">8sQ")
-
     def encode(self) -> str:
         """Return the text that callers get."""
-        packed = self._LAYOUT.pack(self.arguments[:8], self.number) + self.row_id.encode()
+        packed = _PAGE_LAYOUT.pack(self.arguments[:8], self.number) + self.row_id.encode()
         return urlsafe_b64encode(packed + _CHECK.pack(crc32(packed))).rstrip(b"=").decode()
 
 
@@ -93,13 +97,13 @@ def parse_page_token(text: str, *, arguments: bytes) -> PageToken:
     Raises PageTokenInvalid for garbage and for a token of other arguments.
     """
     raw = _decode(text)
-    head = PageToken._LAYOUT.size
+    head = _PAGE_LAYOUT.size
     if raw is None or len(raw) < head + _CHECK.size:
         raise PageTokenInvalid
     packed, check = raw[: -_CHECK.size], raw[-_CHECK.size :]
     if _CHECK.unpack(check)[0] != crc32(packed):
         raise PageTokenInvalid
-    stamp, number = PageToken._LAYOUT.unpack(packed[:head])
+    stamp, number = _PAGE_LAYOUT.unpack(packed[:head])
     if stamp != arguments[:8]:
         raise PageTokenInvalid
     return PageToken(arguments=stamp, number=number, row_id=packed[head:].decode())

@@ -224,6 +224,12 @@ def is_newer(connection: sqlite3.Connection) -> bool:
     return any(applied.name not in known for applied in migrations.applied(_wrap(connection)))
 
 
+def version() -> int:
+    """Return how many migrations this release knows: a database that it opened has just these."""
+    with closing(sqlite3.connect(":memory:")) as empty:
+        return len(migrations.pending(_wrap(empty)))
+
+
 def migrate(connection: sqlite3.Connection) -> None:
     """Apply what is missing. The caller holds the owner's lock."""
     migrations.apply(_wrap(connection))

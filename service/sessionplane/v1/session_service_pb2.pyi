@@ -464,7 +464,7 @@ class StartRunResponse(_message.Message):
     disposition: _run_pb2.RunDisposition.ValueType
     """What was done."""
     resume_token: _builtins.str
-    """Follow from here: the run's own events lie after it, unless the disposition is DUPLICATE."""
+    """Follow from here and miss nothing: whatever a runner publishes from now on lies after it."""
     @_builtins.property
     def run(self) -> _run_pb2.Run:
         """The run."""

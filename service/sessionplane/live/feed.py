@@ -1,0 +1,212 @@
+"""One subscriber: what it gets next, until what it waits for was delivered.
+
+A feed is a cursor in a log. While the cursor is inside the tail it hands out slices of that; otherwise it reads
+pages of the log until it has caught up. A wake-up carries nothing, so that none can be lost: the feed looks at the
+tail's head before it waits, and both belong to the event loop. It is used by one task, which asks for the next piece
+only after it has sent the one before: what arrives meanwhile goes out together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+from sessionplane.domain.events import Entry, EventKind, Place
+from sessionplane.domain.limits import Limits
+from sessionplane.domain.streams import ClosingReason, Plan, Until
+from sessionplane.live.tail import Slice, Tails, bounded
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bookmark:
+    """Nothing to deliver, but a sign of life: everything up to `through` was accounted for."""
+
+    through: Place
+    caught_up: bool
+    lag: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class End:
+    """The stream is over."""
+
+    reason: ClosingReason
+    through: Place
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionMark:
+    """What a session event means to a stream: the generation that it ended (0: none), and whether the key is gone."""
+
+    ended_generation: int = 0
+    key_lost: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sources:
+    """Where a feed reads: a page of the log behind a place, the newest sequence, and what a session event means."""
+
+    page: Callable[[Place], Awaitable[Sequence[Entry]]]
+    head: Callable[[], int]
+    mark: Callable[[Entry], SessionMark]
+
+
+class Feed:
+    """The events of one stream. Use as a context manager: leaving it stops following."""
+
+    def __init__(
+        self, *, session_id: str, plan: Plan, tails: Tails, sources: Sources, limits: Limits
+    ) -> None:
+        self.session_id = session_id
+        self.until_run_id = plan.until_run_id
+        self._plan = plan
+        self._tails = tails
+        self._sources = sources
+        self._limits = limits
+        self._loop = asyncio.get_running_loop()
+        self._cursor = plan.begin
+        self._ended: ClosingReason | None = None
+        self._stop: ClosingReason | None = None
+        self._announce = False
+        self._waiting: asyncio.Future[None] | None = None
+        self._last_frame_s = self._loop.time()
+        self._writing_since_s: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self.on_stall: Callable[[], None] | None = None
+
+    def __enter__(self) -> Self:
+        """Begin to follow, then look where the log ends: whatever comes later wakes the feed."""
+        self._tail = self._tails.follow(self.session_id, self)
+        self._tail.head = max(self._tail.head, self._sources.head())
+        self._arm(self._limits.progress_after_ms / 1000)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop following."""
+        self._tails.leave(self.session_id, self)
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def wake(self) -> None:
+        """Look again."""
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
+
+    def end(self, reason: ClosingReason) -> None:
+        """Be over for a reason of the server's, as soon as the task asks for more."""
+        self._ended = self._ended or reason
+        self.wake()
+
+    @property
+    def cursor(self) -> Place:
+        """The place up to which everything was handed out or filtered."""
+        return self._cursor
+
+    async def next(self) -> Slice | Bookmark | End:
+        """Return the next piece: events, a sign of life, or the end. After the end it is not asked again.
+
+        Raises Checksum if the log is damaged.
+        """
+        while True:
+            ended = self._over()
+            if ended is not None:
+                return End(reason=ended, through=self._cursor)
+            if self._announce:
+                self._announce = False
+                return self._bookmark()
+            if self._cursor.sequence < self._tail.head:
+                piece = self._advance(await self._look())
+                if piece is not None:
+                    return piece
+            elif self._silent():
+                return self._bookmark()
+            else:
+                await self._wait()
+
+    def writing(self, *, begins: bool) -> None:
+        """Note that the task begins or ends to send; a subscriber that does not read lets it stand there."""
+        now_s = self._loop.time()
+        self._writing_since_s = now_s if begins else None
+        self._last_frame_s = now_s
+
+    def _over(self) -> ClosingReason | None:
+        """Return why the stream is over here, if it is. What it waited for wins over everything else."""
+        if self._stop is not None:
+            return self._stop
+        goal = self._plan.goal
+        if goal is not None and self._cursor.sequence >= goal:
+            return self._plan.goal_reason
+        return self._ended
+
+    async def _look(self) -> Slice:
+        """Return what lies behind the cursor, from the tail or else from the log."""
+        piece = self._tail.slice(self._cursor, self._plan.filter)
+        if piece is not None:
+            return piece
+        entries = await self._sources.page(self._cursor)
+        return Slice(self._cursor, bounded(entries, self._limits), self._plan.filter)
+
+    def _advance(self, piece: Slice) -> Slice | None:
+        """Move the cursor over the slice, or to where the stream stops in it. None if nothing in it passes."""
+        for mark in piece.marks:
+            self._stop = self._stopped_by(mark)
+            if self._stop is None:
+                continue
+            piece = piece.until(mark, self._plan.filter)
+            break
+        self._cursor = piece.through
+        return piece if piece.count else None
+
+    def _stopped_by(self, mark: Entry) -> ClosingReason | None:
+        """Say whether this event ends the stream, and take note of the run that is waited for."""
+        until = self._plan.until
+        if mark.kind is EventKind.RUN_TERMINAL:
+            waited_for = until is Until.RUN_END and mark.run_id == self.until_run_id
+            return ClosingReason.RUN_END if waited_for else None
+        if mark.kind is EventKind.INPUT_RECORDED:
+            unknown = until is Until.RUN_END and not self.until_run_id
+            if unknown and mark.sequence > self._plan.discover_after:
+                self.until_run_id, self._announce = mark.run_id, True
+            return None
+        meaning = self._sources.mark(mark)
+        if meaning.key_lost:
+            return ClosingReason.SESSION_FINAL
+        generation = self._plan.until_generation
+        ended = meaning.ended_generation and generation in (0, meaning.ended_generation)
+        return ClosingReason.SESSION_END if ended and until is Until.SESSION_END else None
+
+    def _bookmark(self) -> Bookmark:
+        lag = max(0, self._tail.head - self._cursor.sequence)
+        return Bookmark(through=self._cursor, caught_up=lag == 0, lag=lag)
+
+    def _silent(self) -> bool:
+        """Say whether it is time for a sign of life."""
+        return self._loop.time() - self._last_frame_s >= self._limits.progress_after_ms / 1000
+
+    async def _wait(self) -> None:
+        """Wait until the tail grows, the stream is ended, or a sign of life is due."""
+        self._waiting = self._loop.create_future()
+        try:
+            await self._waiting
+        finally:
+            self._waiting = None
+
+    def _arm(self, delay_s: float) -> None:
+        self._timer = self._loop.call_later(delay_s, self._tick)
+
+    def _tick(self) -> None:
+        """One timer for the feed's whole life: look whether it is silent, or stuck in a write."""
+        now_s = self._loop.time()
+        if self._writing_since_s is not None:
+            due_s = self._writing_since_s + self._limits.slow_subscriber_ms / 1000
+            if due_s <= now_s and self.on_stall is not None:
+                self.on_stall()
+                return
+        else:
+            due_s = self._last_frame_s + self._limits.progress_after_ms / 1000
+            if due_s <= now_s:
+                self.wake()
+                due_s = now_s + self._limits.progress_after_ms / 1000
+        self._arm(max(0.001, due_s - now_s))

@@ -1,0 +1,37 @@
+"""Background loops: do the work, then wait for the next time or for the stop.
+
+A loop that fails for a reason that passes by itself (a full disk, a full queue) says so and goes on. Any other
+failure is a bug or a broken disk: it ends the loop, and whoever supervises it ends the process, loudly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from sessionplane.domain.errors import Draining, Overloaded, StorageFull, StoreBusy
+
+log = structlog.get_logger(__name__)
+
+PASSING = (Overloaded, StorageFull, StoreBusy)
+"""What a loop may meet and outlive."""
+
+
+async def every(
+    period_s: float, work: Callable[[], Awaitable[None]], *, name: str, stop: asyncio.Event
+) -> None:
+    """Do the work, wait a period, and so on until `stop` is set. Raises what the work raises, but for PASSING."""
+    while not stop.is_set():
+        try:
+            await work()
+        except PASSING as error:
+            log.warning("loop.delayed", loop=name, reason=error.reason)
+        except Draining:
+            return
+        try:
+            async with asyncio.timeout(period_s):
+                await stop.wait()
+        except TimeoutError:
+            continue

@@ -1,0 +1,171 @@
+"""The newest events of each session that somebody follows, kept so that they need not be read back.
+
+A tail is fed on the event loop after each commit, in commit order, and hands out slices: joined bytes, the same
+object for all followers at the same place. It is only a shortcut: what it does not hold, the log does. Catch-up and
+live are the same bytes. Everything here belongs to the event loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+from sessionplane.domain.events import Entry, EventKind, Place
+from sessionplane.domain.limits import Limits
+from sessionplane.domain.streams import EVERYTHING, ClosingReason, Filter
+
+MARKS = frozenset(
+    {
+        EventKind.SESSION_CHANGED,
+        EventKind.SESSION_MOVED,
+        EventKind.INPUT_RECORDED,
+        EventKind.RUN_TERMINAL,
+    }
+)
+"""The kinds that may decide how a stream goes on."""
+
+
+class Slice:
+    """A stretch of a log: what lies behind `after` up to `through`, as far as a filter lets it pass.
+
+    `frame` is room for whoever encodes the slice, so that it is done once for all followers.
+    """
+
+    __slots__ = ("_entries", "after", "count", "data", "frame", "marks", "through")
+
+    def __init__(self, after: Place, entries: Sequence[Entry], wanted: Filter) -> None:
+        """Join the entries, which follow `after` without a gap and are at least one."""
+        last = entries[-1]
+        self._entries = entries
+        self.after = after
+        self.through = Place(last.sequence, last.chain)
+        if wanted is EVERYTHING or wanted == EVERYTHING:
+            passing: Sequence[Entry] = entries
+        else:
+            passing = [entry for entry in entries if wanted.passes(entry.kind, entry.run_id)]
+        self.count = len(passing)
+        self.data = b"".join([entry.data for entry in passing])
+        self.marks = [entry for entry in entries if entry.kind in MARKS]
+        self.frame: bytes | None = None
+
+    def until(self, mark: Entry, wanted: Filter) -> Slice:
+        """Return the part up to and with the mark: what lies behind it is no longer of the stream that asks."""
+        if mark.sequence == self.through.sequence:
+            return self
+        count = mark.sequence - self.after.sequence
+        return Slice(self.after, self._entries[:count], wanted)
+
+
+def bounded(entries: Sequence[Entry], limits: Limits) -> Sequence[Entry]:
+    """Return the first entries that fit one frame; one that is too large goes alone."""
+    size = 0
+    for index, entry in enumerate(entries):
+        size += len(entry.data)
+        if index and (size > limits.batch_bytes_max or index >= limits.batch_events_max):
+            return entries[:index]
+    return entries
+
+
+class Follower(Protocol):
+    """Whoever wants to know that a tail grew."""
+
+    def wake(self) -> None:
+        """Look again. May be called more often than there is something to see."""
+
+    def end(self, reason: ClosingReason) -> None:
+        """Stop following."""
+
+
+class Tail:
+    """The newest events of one session, as long as somebody follows it.
+
+    `head` is the newest sequence known to be committed. The entries are without a gap and end at `head`, or
+    there are none. Bounded by `tail_events_max` and `tail_bytes_max`.
+    """
+
+    def __init__(self, head: int, limits: Limits) -> None:
+        self.head = head
+        self.followers: set[Follower] = set()
+        self._limits = limits
+        self._entries: list[Entry] = []
+        self._bytes = 0
+        self._slices: dict[tuple[int, Filter], Slice] = {}
+
+    def grow(self, entries: Sequence[Entry]) -> None:
+        """Take what was committed, and wake the followers."""
+        if self._entries and self._entries[-1].sequence + 1 != entries[0].sequence:
+            self._entries, self._bytes = [], 0
+        self._entries.extend(entries)
+        self._bytes += sum(len(entry.data) for entry in entries)
+        self.head = max(self.head, entries[-1].sequence)
+        self._slices.clear()
+        self._trim()
+        for follower in self.followers:
+            follower.wake()
+
+    def _trim(self) -> None:
+        """Drop the oldest half when it got too much, so that trimming costs little per event."""
+        while len(self._entries) > self._limits.tail_events_max or self._bytes > self._limits.tail_bytes_max:
+            half = max(1, len(self._entries) // 2)
+            self._bytes -= sum(len(entry.data) for entry in self._entries[:half])
+            del self._entries[:half]
+
+    def slice(self, after: Place, wanted: Filter) -> Slice | None:
+        """Return what lies behind `after`, as much as fits one frame; None if the tail does not reach back there
+        or there is nothing.
+        """
+        if not self._entries or not self._entries[0].sequence <= after.sequence + 1 <= self.head:
+            return None
+        known = self._slices.get((after.sequence, wanted))
+        if known is None:
+            index = after.sequence + 1 - self._entries[0].sequence
+            known = Slice(after, bounded(self._entries[index:], self._limits), wanted)
+            self._slices[after.sequence, wanted] = known
+        return known
+
+
+class Tails:
+    """The tails of all sessions that are followed. Bounded by the open streams."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._tails: dict[str, Tail] = {}
+        self._streams = 0
+
+    def __len__(self) -> int:
+        """Return how many streams are open."""
+        return self._streams
+
+    def followers(self, session_id: str) -> int:
+        """Return how many streams follow the session."""
+        tail = self._tails.get(session_id)
+        return len(tail.followers) if tail else 0
+
+    def follow(self, session_id: str, follower: Follower) -> Tail:
+        """Begin to follow. What is committed from now on is in the tail; the caller sets its `head` from the log."""
+        tail = self._tails.get(session_id)
+        if tail is None:
+            tail = self._tails[session_id] = Tail(0, self._limits)
+        tail.followers.add(follower)
+        self._streams += 1
+        return tail
+
+    def leave(self, session_id: str, follower: Follower) -> None:
+        """Stop following; the last one takes the tail along."""
+        tail = self._tails.get(session_id)
+        if tail is None or follower not in tail.followers:
+            return
+        tail.followers.discard(follower)
+        self._streams -= 1
+        if not tail.followers:
+            del self._tails[session_id]
+
+    def grow(self, session_id: str, entries: Sequence[Entry]) -> None:
+        """Take what was committed for a session; nobody follows: it is in the log."""
+        tail = self._tails.get(session_id)
+        if tail is not None:
+            tail.grow(entries)
+
+    def everybody(self) -> Iterable[Follower]:
+        """Return all followers as they are now."""
+        return [follower for tail in self._tails.values() for follower in tail.followers]

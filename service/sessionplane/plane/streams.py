@@ -1,0 +1,257 @@
+"""Use cases of streams: what a subscriber is shown first, where it begins, and what it waits for.
+
+Opening a stream resolves, attaches and takes the snapshot in one transaction, so that nothing can happen between
+them. What follows is reading the log from the place found here: that is `live`'s.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from sessionplane.domain import routing
+from sessionplane.domain.errors import (
+    Checksum,
+    KeyNotBound,
+    LogBehindToken,
+    PageTokenInvalid,
+    RunNotFound,
+    StoreReplaced,
+    TokenCompacted,
+    TokenInvalid,
+)
+from sessionplane.domain.events import Entry, Place
+from sessionplane.domain.routing import Action, Verb
+from sessionplane.domain.runs import Run
+from sessionplane.domain.sessions import Resolution, Session, SessionState
+from sessionplane.domain.streams import EVERYTHING, ClosingReason, Filter, Plan, Presence, Start, Until
+from sessionplane.domain.tokens import ResumeToken, stamp
+from sessionplane.plane import sessions
+from sessionplane.plane.context import Context
+from sessionplane.plane.sessions import ResolveRequest, SessionRef, View
+from sessionplane.store.contract import ReadTx, Tx
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamRequest:
+    """Follows a session, a run, or whatever a resolve finds: exactly one of the three."""
+
+    namespace: str
+    session: SessionRef | None = None
+    run_id: str = ""
+    resolve: ResolveRequest | None = None
+    token: ResumeToken | None = None
+    start: Start | None = None
+    until: Until | None = None
+    until_run_id: str = ""
+    filter: Filter = EVERYTHING
+    presence: Presence = Presence.ATTACHED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opening:
+    """What a stream shows first, and the plan by which it goes on. `run` is the run that is meant, if any;
+    `attached` says whether the stream counts as somebody being there.
+    """
+
+    view: View
+    run: Run | None
+    resumed: bool
+    resolution: Resolution | None
+    attached: bool
+    plan: Plan
+
+
+def open_stream(tx: Tx, request: StreamRequest, context: Context) -> Opening:
+    """Find, attach and take the snapshot.
+
+    Raises SessionNotFound, KeyNotBound, RunNotFound, what `resolve` raises, and what the token raises:
+    TokenInvalid, StoreReplaced, TokenCompacted, LogBehindToken, Checksum.
+    """
+    session, resolution = _find(tx, request, context)
+    begin = None if request.token is None else place_of(tx, session, request.token)
+    lane = _lane(tx, session, request)
+    action = routing.route(Verb.ATTACH, session)
+    attached = request.presence is Presence.ATTACHED and action is not Action.REPLAY
+    if attached:
+        session = sessions.attach(tx, session, context)
+    opening = _opening(tx, request, sessions.view_after(tx, session), begin, lane)
+    return replace(opening, resolution=resolution, attached=attached)
+
+
+def observe_stream(tx: ReadTx, request: StreamRequest) -> Opening:
+    """Take the snapshot for a stream that only looks on and resolves nothing. Raises what `open_stream` raises."""
+    session = _named(tx, request)
+    begin = None if request.token is None else place_of(tx, session, request.token)
+    return _opening(tx, request, sessions.view(tx, session), begin, _lane(tx, session, request))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogPage:
+    """A page of a log: what passed the filter, the place up to which it was read, and whether more follows."""
+
+    session_id: str
+    entries: list[Entry]
+    through: Place
+    more: bool
+
+
+def list_events(
+    tx: ReadTx,
+    namespace: str,
+    ref: SessionRef,
+    *,
+    resumed: ResumeToken | None,
+    after: int | None,
+    wanted: Filter,
+    limit: int,
+    bytes_max: int,
+) -> LogPage:
+    """Read a page of a log: behind a page token's sequence, a resume token, or from the oldest event.
+
+    Raises SessionNotFound, KeyNotBound, PageTokenInvalid, and what a resume token raises.
+    """
+    request = StreamRequest(namespace=namespace, session=ref, token=resumed)
+    session = _named(tx, request)
+    begin = place_of(tx, session, resumed) if resumed else Place(session.floor_sequence, session.floor_hash)
+    if after is not None:
+        found = tx.place(session.session_id, after)
+        if found is None:
+            raise PageTokenInvalid
+        begin = found
+    entries = tx.entries(session.session_id, after=begin, limit=limit, bytes_max=bytes_max)
+    through = Place(entries[-1].sequence, entries[-1].chain) if entries else begin
+    return LogPage(
+        session_id=session.session_id,
+        entries=[entry for entry in entries if wanted.passes(entry.kind, entry.run_id)],
+        through=through,
+        more=through.sequence < session.head_sequence,
+    )
+
+
+def place_of(tx: ReadTx, session: Session, token: ResumeToken) -> Place:
+    """Return the place that a token names, after making sure that the log still is the one it saw.
+
+    Raises StoreReplaced, TokenCompacted, LogBehindToken and Checksum.
+    """
+    if token.store_id != tx.store_id:
+        raise StoreReplaced(store_epoch=tx.store_id)
+    if token.sequence > session.head_sequence:
+        raise LogBehindToken(session_id=session.session_id, head=session.head_sequence, token=token.sequence)
+    place = tx.place(session.session_id, token.sequence)
+    if place is None:
+        floor = ResumeToken(
+            store_id=tx.store_id,
+            session_id=session.session_id,
+            sequence=session.floor_sequence,
+            chain=session.floor_hash,
+        )
+        raise TokenCompacted(floor_token=floor.encode())
+    if stamp(place.chain) != token.chain:
+        raise Checksum(session_id=session.session_id, sequence=token.sequence)
+    return place
+
+
+def _find(tx: Tx, request: StreamRequest, context: Context) -> tuple[Session, Resolution | None]:
+    """Return the session that is meant. With a token, key and resolve only name it: nothing is created."""
+    if request.resolve is None or request.token is not None:
+        return _named(tx, request), None
+    resolved = sessions.resolve(tx, request.resolve, context)
+    existing = resolved.resolution is Resolution.JOINED
+    return resolved.view.session, Resolution.EXISTING if existing else resolved.resolution
+
+
+def _named(tx: ReadTx, request: StreamRequest) -> Session:
+    """Return the session that the target names, or the token's if that is the one or held the key."""
+    if request.token is None:
+        return _target(tx, request)
+    if request.token.store_id != tx.store_id:
+        raise StoreReplaced(store_epoch=tx.store_id)
+    session = sessions.require(tx, request.namespace, request.token.session_id)
+    ref = request.resolve.session if request.resolve else request.session
+    if ref is not None:
+        fits = session.key == ref.key if ref.key is not None else session.session_id == ref.session_id
+    else:
+        fits = _target(tx, request).session_id == session.session_id
+    if not fits:
+        raise TokenInvalid(problem="it is of another session")
+    return session
+
+
+def _target(tx: ReadTx, request: StreamRequest) -> Session:
+    """Return the session of a target without a token."""
+    ref = request.session or (request.resolve.session if request.resolve else None)
+    if ref is None:
+        run = tx.run(request.namespace, request.run_id)
+        if run is None:
+            raise RunNotFound(run_id=request.run_id)
+        return sessions.require(tx, request.namespace, run.session_id)
+    session = sessions.find(tx, request.namespace, ref)
+    if session is None:
+        raise KeyNotBound(canonical_key=ref.key)
+    return session
+
+
+def _lane(tx: ReadTx, session: Session, request: StreamRequest) -> Run | None:
+    """Return the run that was in the lane where the stream begins: at its token, or now."""
+    if request.token is not None:
+        return tx.lane_at(session.session_id, request.token.sequence)
+    return tx.run(session.namespace, session.active_run_id) if session.active_run_id else None
+
+
+def _opening(
+    tx: ReadTx, request: StreamRequest, view: View, resumed_at: Place | None, lane: Run | None
+) -> Opening:
+    """Work out where the stream begins and what it waits for."""
+    named = request.until_run_id or request.run_id or request.filter.run_id
+    run = tx.run(request.namespace, named) if named else None
+    if named and (run is None or run.session_id != view.session.session_id):
+        raise RunNotFound(run_id=named)
+    # Nothing follows a run's terminal: a stream of one run waits for it unless it says otherwise.
+    until = request.until or (Until.RUN_END if request.run_id else None)
+    until_run = (run or lane) if until is Until.RUN_END else None
+    begin = resumed_at or _begin(tx, request, view, run)
+    goal, reason = _goal(view, until, until_run, begin)
+    return Opening(
+        view=view,
+        run=run or until_run,
+        resumed=resumed_at is not None,
+        resolution=None,
+        attached=False,
+        plan=Plan(
+            begin=begin,
+            filter=replace(request.filter, run_id=request.run_id or request.filter.run_id),
+            until=until,
+            until_run_id=until_run.run_id if until_run else "",
+            discover_after=(resumed_at or view.head).sequence,
+            until_generation=0 if resumed_at else view.session.generation,
+            goal=goal,
+            goal_reason=reason,
+        ),
+    )
+
+
+def _goal(
+    view: View, until: Until | None, until_run: Run | None, begin: Place
+) -> tuple[int | None, ClosingReason | None]:
+    """Return where a stream is over by what is known as it opens; None if that is still open."""
+    if until_run is not None and 0 < until_run.terminal_sequence <= begin.sequence:
+        return begin.sequence, ClosingReason.RUN_END
+    if until is Until.CAUGHT_UP:
+        return view.head.sequence, ClosingReason.CAUGHT_UP
+    if until is Until.SESSION_END and view.session.state is SessionState.ENDED:
+        return view.head.sequence, ClosingReason.SESSION_END
+    if view.session.final:
+        return view.head.sequence, ClosingReason.SESSION_FINAL
+    return None, None
+
+
+def _begin(tx: ReadTx, request: StreamRequest, view: View, run: Run | None) -> Place:
+    """Return the place at which a stream without a token begins."""
+    session = view.session
+    floor = Place(session.floor_sequence, session.floor_hash)
+    if request.start is Start.OLDEST:
+        return floor
+    first = run if request.start is None else view.active_run if request.start is Start.ACTIVE_RUN else None
+    if first is None:
+        return view.head
+    return tx.place(session.session_id, first.first_sequence - 1) or floor

@@ -1,0 +1,65 @@
+"""AdminService: what operators do."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from sessionplane.domain.keys import KEY_RULES_VERSION
+from sessionplane.plane.plane import ControlPlane
+from sessionplane.rpc import render
+from sessionplane.rpc.guard import Context
+from sessionplane.rpc.parse import Parser
+from sessionplane.v1 import admin_service_pb2 as pb
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerFacts:
+    """What does not change while a server runs."""
+
+    version: str
+    schema_version: int
+    sqlite_version: str
+    sqlite_verdict: str
+    ready_at_ms: int
+
+
+class AdminService:
+    """Each method: read the request, look, show."""
+
+    def __init__(self, plane: ControlPlane, parser: Parser, facts: ServerFacts) -> None:
+        self._plane = plane
+        self._parser = parser
+        self._facts = facts
+
+    async def get_server_info(
+        self, _request: pb.GetServerInfoRequest, _context: Context
+    ) -> pb.GetServerInfoResponse:
+        """Say what this server is."""
+        facts = self._facts
+        return pb.GetServerInfoResponse(
+            version=facts.version,
+            store_id=self._plane.store.store_id,
+            schema_version=facts.schema_version,
+            sqlite_version=facts.sqlite_version,
+            sqlite_verdict=facts.sqlite_verdict,
+            key_rules_version=KEY_RULES_VERSION,
+            ready_time=render.timestamp(facts.ready_at_ms),
+            open_stream_count=len(self._plane.tails),
+            limits=asdict(self._plane.limits),
+        )
+
+    async def explain_key(self, request: pb.ExplainKeyRequest, _context: Context) -> pb.ExplainKeyResponse:
+        """Show the way from a raw key to the canonical one."""
+        explanation = self._parser.explain(request.key, request.agent)
+        key = explanation.key
+        return pb.ExplainKeyResponse(
+            canonical_key=key.text,
+            agent=key.agent,
+            kind=key.kind.value,
+            rules=[
+                pb.KeyRule(
+                    name=step.rule.name, before=step.before, after=step.after, description=step.rule.value
+                )
+                for step in explanation.steps
+            ],
+        )

@@ -1,0 +1,308 @@
+"""DriveRun on the wire: one task reads, one watches the run, one answers, and the store's writer works between them.
+
+The reader submits what it reads without waiting for the commit, so that a runner can keep a window full; what is to be
+answered stands in line in that order. Publications that are committed by the time their turn comes share one answer,
+since an acknowledgement covers all before it. The watcher puts a look at the run in the same line whenever the run's
+bell rings: for an interrupt to hand out, or an end that came from elsewhere. Only the handler's own task writes.
+
+Owned by the handler's task: the line (bounded by `drive_window_max`), the two helpers (cancelled and awaited as it
+leaves), and the seat, which a newer stream with the same lease takes over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+
+from sessionplane.domain.errors import (
+    Disconnected,
+    Draining,
+    FieldInvalid,
+    LeaseLost,
+    RunFinished,
+    SessionPlaneError,
+)
+from sessionplane.domain.runs import RunState
+from sessionplane.live.bells import Ticket
+from sessionplane.plane import interrupts, runners, runs
+from sessionplane.plane.context import run_topic
+from sessionplane.plane.plane import ControlPlane
+from sessionplane.plane.runners import Finished, Heard, Holder
+from sessionplane.rpc import render
+from sessionplane.rpc.guard import Context
+from sessionplane.rpc.parse import Parser
+from sessionplane.v1 import run_pb2
+from sessionplane.v1 import runner_service_pb2 as pb
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A publication stands in line."""
+
+    heard: asyncio.Future[Heard]
+
+
+@dataclass(frozen=True, slots=True)
+class Extended:
+    """A heartbeat or an acknowledgement stands in line."""
+
+    heard: asyncio.Future[Heard]
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """The report stands in line; nothing comes behind it."""
+
+    finished: asyncio.Future[Finished]
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """The run is to be looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """The stream is over: with an error, or because the runner closed its side."""
+
+    error: SessionPlaneError | None
+
+
+Item = Published | Extended | Reported | Look | Leave
+
+
+class Driver:
+    """Serves the DriveRun streams of one plane; `seats` says which stream drives which run."""
+
+    def __init__(self, plane: ControlPlane, parser: Parser) -> None:
+        self._plane = plane
+        self._parser = parser
+        self._seats: dict[tuple[str, str], _Drive] = {}
+
+    async def serve(self, context: Context) -> None:
+        """Serve one stream until the run is over or the stream is.
+
+        Raises FieldInvalid, RunNotFound, LeaseLost, RunFinished, Disconnected, Draining, and what publications raise.
+        """
+        holder = self._opened(await context.read())
+        view, heard = await self._plane.execute(lambda tx, use: runners.open_drive(tx, holder, use))
+        drive = _Drive(self._plane, self._parser, holder, context)
+        seat = (holder.namespace, holder.run_id)
+        before = self._seats.get(seat)
+        if before is not None:
+            before.leave(Disconnected())
+        self._seats[seat] = drive
+        try:
+            await context.write(
+                pb.DriveRunResponse(
+                    opened=pb.DriveRunOpened(
+                        run=render.run_view(self._plane, view), lease=render.lease(heard.lease)
+                    )
+                )
+            )
+            await drive.serve()
+        finally:
+            if self._seats.get(seat) is drive:
+                del self._seats[seat]
+
+    def _opened(self, request: Any) -> Holder:
+        """Read the first message, which must show the lease."""
+        if isinstance(request, SessionPlaneError):
+            raise request
+        if request is grpc.aio.EOF or request.WhichOneof("request") != "open":
+            raise FieldInvalid(field="request", problem="the first message must be `open`")
+        return self._parser.holder(request.open.run_id, request.open.lease_token)
+
+
+class _Drive:
+    """One open stream."""
+
+    def __init__(self, plane: ControlPlane, parser: Parser, holder: Holder, context: Context) -> None:
+        self._plane = plane
+        self._parser = parser
+        self._holder = holder
+        self._context = context
+        self._line: deque[Item] = deque()
+        self._more = asyncio.Event()
+        self._room = asyncio.Semaphore(plane.limits.drive_window_max)
+        self._reported = False
+        self._told: tuple[str, str] | None = None
+
+    async def serve(self) -> None:
+        """Answer what stands in line until something ends the stream."""
+        topic = run_topic(self._holder.namespace, self._holder.run_id)
+        with self._plane.bells.listen(topic) as ticket:
+            helpers = [asyncio.create_task(self._read()), asyncio.create_task(self._watch(ticket))]
+            try:
+                self._put(Look())
+                while await self._answer(await self._next()):
+                    continue
+            except RunFinished:
+                await self._write_end()
+                raise
+            finally:
+                for helper in helpers:
+                    helper.cancel()
+                await asyncio.gather(*helpers, return_exceptions=True)
+
+    def leave(self, error: SessionPlaneError) -> None:
+        """End the stream, once what stands in line before is answered."""
+        self._put(Leave(error))
+
+    def _put(self, item: Item) -> None:
+        self._line.append(item)
+        self._more.set()
+
+    async def _next(self) -> Item:
+        while not self._line:
+            self._more.clear()
+            await self._more.wait()
+        return self._line.popleft()
+
+    async def _read(self) -> None:
+        """Submit what the runner sends, as long as there is room in the window."""
+        try:
+            while True:
+                request = await self._context.read()
+                if request is grpc.aio.EOF:
+                    return self._put(Leave(None))
+                if isinstance(request, SessionPlaneError):
+                    return self.leave(request)
+                await self._room.acquire()
+                self._put(self._submit(request))
+        except SessionPlaneError as error:
+            self.leave(error)
+
+    def _submit(self, request: pb.DriveRunRequest) -> Item:
+        """Queue the use case for one message. Raises what reading it and submitting it raise."""
+        kind = request.WhichOneof("request")
+        if self._reported:
+            raise FieldInvalid(field="request", problem="nothing may follow `finish`")
+        if kind == "publish":
+            asked = self._parser.publish(self._holder, request.publish)
+            return Published(
+                self._plane.execute(
+                    lambda tx, use: runners.publish(tx, asked, use, deliver=False),
+                    size=request.ByteSize(),
+                )
+            )
+        if kind == "finish":
+            report = self._parser.finish(self._holder, request.finish)
+            self._reported = True
+            return Reported(
+                self._plane.execute(lambda tx, use: runners.finish(tx, report, use), size=request.ByteSize())
+            )
+        if kind in {"heartbeat", "acknowledge"}:
+            heard = request.acknowledge.interrupt_id
+            return Extended(
+                self._plane.execute(
+                    lambda tx, use: runners.heartbeat(
+                        tx, self._holder, use, acknowledged_interrupt_id=heard, deliver=False
+                    )
+                )
+            )
+        problem = "`open` comes first and once" if kind == "open" else "it is empty"
+        raise FieldInvalid(field="request", problem=problem)
+
+    async def _watch(self, ticket: Ticket) -> None:
+        """Look at the run whenever its bell rings."""
+        while True:
+            await ticket.wait()
+            if self._plane.draining:
+                return self.leave(Draining())
+            self._put(Look())
+
+    async def _answer(self, item: Item) -> bool:
+        """Answer what stands first in line; False if that was the end."""
+        match item:
+            case Published(heard=heard):
+                await self._write(published=await self._committed(heard))
+            case Extended(heard=heard):
+                self._room.release()
+                await self._write(lease=render.lease((await heard).lease))
+            case Reported(finished=finished):
+                await self._write_report(await finished)
+                return False
+            case Look():
+                await self._look()
+            case Leave(error=error):
+                if error is not None:
+                    raise error
+                return False
+        return True
+
+    async def _committed(self, heard: asyncio.Future[Heard]) -> pb.DriveRunPublished:
+        """Answer this publication, and those behind it that are committed already."""
+        newest = await heard
+        self._room.release()
+        repeated = newest.duplicate_count
+        while self._line:
+            behind = self._line[0]
+            if not isinstance(behind, Published) or not behind.heard.done() or behind.heard.exception():
+                break
+            self._line.popleft()
+            self._room.release()
+            newest = behind.heard.result()
+            repeated += newest.duplicate_count
+        return pb.DriveRunPublished(
+            last_run_sequence=newest.last_run_sequence,
+            last_sequence=newest.last_sequence,
+            duplicate_count=repeated,
+        )
+
+    async def _look(self) -> None:
+        """Hand out an interrupt that was not handed out on this stream yet; notice that the run is gone.
+
+        An interrupt is delivered once it was written, so that stage is recorded after the write.
+        """
+        holder = self._holder
+        run = self._plane.read(lambda tx: tx.run(holder.namespace, holder.run_id))
+        if run is None or run.lease_token != holder.lease_token:
+            raise LeaseLost(run_id=holder.run_id, current_epoch=run.lease_epoch if run else 0)
+        if run.state is RunState.FINISHED:
+            if self._reported:
+                return  # By this stream's own report: its answer is on its way.
+            raise RunFinished(run_id=run.run_id, outcome=run.outcome, terminal_sequence=run.terminal_sequence)
+        command = self._plane.read(lambda tx: interrupts.open_command(tx, run))
+        if command is None or self._told == (command.interrupt_id, command.mode):
+            return
+        self._told = (command.interrupt_id, command.mode)
+        await self._write(command=render.command(command))
+        await self._plane.execute(
+            lambda tx, use: interrupts.deliver(tx, holder.namespace, holder.run_id, use)
+        )
+
+    async def _write_report(self, finished: Finished) -> None:
+        await self._write(
+            finished=pb.DriveRunFinished(
+                finish_result=render.FINISH_RESULTS[finished.result],
+                terminal=render.terminal(finished.run.terminal, whole=True),
+                terminal_sequence=finished.run.terminal_sequence,
+            )
+        )
+
+    async def _write_end(self) -> None:
+        """Show the runner how its run ended without it."""
+        holder = self._holder
+        run = self._plane.read(lambda tx: runs.require_run(tx, holder.namespace, holder.run_id))
+        await self._write(
+            finished=pb.DriveRunFinished(
+                terminal=render.terminal(run.terminal, whole=True), terminal_sequence=run.terminal_sequence
+            )
+        )
+
+    async def _write(
+        self,
+        *,
+        published: pb.DriveRunPublished | None = None,
+        command: run_pb2.Command | None = None,
+        lease: run_pb2.Lease | None = None,
+        finished: pb.DriveRunFinished | None = None,
+    ) -> None:
+        await self._context.write(
+            pb.DriveRunResponse(published=published, command=command, lease=lease, finished=finished)
+        )

@@ -1,0 +1,106 @@
+"""The gRPC server: its options, each with its reason, and the services on it.
+
+Measured on grpcio 1.85 unless said otherwise.
+"""
+
+from __future__ import annotations
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection, reflection_pb2
+
+from sessionplane.domain.limits import Limits
+from sessionplane.plane.plane import ControlPlane
+from sessionplane.rpc.admin_service import AdminService, ServerFacts
+from sessionplane.rpc.guard import Gate, generic_handler
+from sessionplane.rpc.parse import Parser
+from sessionplane.rpc.runner_service import RunnerService
+from sessionplane.rpc.session_service import SessionService
+from sessionplane.v1 import admin_service_pb2, runner_service_pb2, session_service_pb2
+
+TRANSPORT_BYTES_MAX = 8 * 1024 * 1024
+"""The transport's own cap. Ours is lower, and answers with details; this one resets without."""
+
+OPTIONS: tuple[tuple[str, int], ...] = (
+    # Two servers would share one port, silently; the second must fail.
+    ("grpc.so_reuseport", 0),
+    ("grpc.max_receive_message_length", TRANSPORT_BYTES_MAX),
+    # The core sheds what waits above these as bare CANCELLED: of 10,000 calls at once two thirds.
+    ("grpc.server.max_pending_requests", 50_000),
+    ("grpc.server.max_pending_requests_hard_limit", 100_000),
+    # A low cap resets honest bursts.
+    ("grpc.max_concurrent_streams", 10_000),
+    # A frozen peer is noticed after 20 + 10 s. Without the third one it takes a minute more.
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.ping_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    # Clients in other languages ping every 10 s at the most; do not throw them out for it.
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+)
+
+SERVICES = (
+    session_service_pb2.DESCRIPTOR.services_by_name["SessionService"],
+    runner_service_pb2.DESCRIPTOR.services_by_name["RunnerService"],
+    admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"],
+)
+
+
+class Edge:
+    """A gRPC server in front of a plane: built, then started, then drained."""
+
+    def __init__(
+        self, plane: ControlPlane, facts: ServerFacts, *, limits: Limits, with_reflection: bool
+    ) -> None:
+        parser = Parser(limits, plane.keys)
+        self._plane = plane
+        self._gate = Gate()
+        self._health = health.aio.HealthServicer()
+        self._server = grpc.aio.server(options=OPTIONS)
+        servicers = (
+            SessionService(plane, parser),
+            RunnerService(plane, parser),
+            AdminService(plane, parser, facts),
+        )
+        for descriptor, servicer in zip(SERVICES, servicers, strict=True):
+            handler = generic_handler(descriptor, servicer, gate=self._gate, limits=limits)
+            self._server.add_generic_rpc_handlers((handler,))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        if with_reflection:
+            _add_reflection(self._server)
+
+    def bind(self, address: str) -> int:
+        """Listen on an address; returns the port. Raises RuntimeError if it is taken."""
+        return self._server.add_insecure_port(address)
+
+    async def start(self) -> None:
+        """Serve, and say so."""
+        await self._server.start()
+        for name in ("", *(service.full_name for service in SERVICES)):
+            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+
+    async def drain(self) -> None:
+        """Say NOT_SERVING, let nobody in, end streams and waits with a status that tells them to come again."""
+        await self._health.enter_graceful_shutdown()
+        self._gate.open = False
+        self._plane.drain()
+
+    async def stop(self, grace_s: float) -> None:
+        """Wait for what is still being answered, then close."""
+        await self._server.stop(grace_s)
+
+
+def _add_reflection(server: grpc.aio.Server) -> None:
+    """Serve reflection under both names: the library knows v1alpha only, and v1 is the same on the wire."""
+    names = [service.full_name for service in SERVICES]
+    names += [health.SERVICE_NAME, reflection.SERVICE_NAME]
+    servicer = reflection.aio.ReflectionServicer(service_names=names)
+    handler = grpc.stream_stream_rpc_method_handler(
+        servicer.ServerReflectionInfo,
+        request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
+        response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
+    )
+    for service in (reflection.SERVICE_NAME, "grpc.reflection.v1.ServerReflection"):
+        methods = {"ServerReflectionInfo": handler}
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, methods),))

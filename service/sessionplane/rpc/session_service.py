@@ -1,0 +1,182 @@
+"""SessionService: what callers and subscribers do."""
+
+from __future__ import annotations
+
+from sessionplane.domain.errors import FieldInvalid
+from sessionplane.domain.runs import RunState
+from sessionplane.domain.sessions import Session
+from sessionplane.domain.tokens import PageToken, parse_page_token, parse_resume_token
+from sessionplane.plane import interrupts, runs, sessions, streams
+from sessionplane.plane.plane import ControlPlane
+from sessionplane.plane.sessions import View
+from sessionplane.rpc import render
+from sessionplane.rpc.guard import Context
+from sessionplane.rpc.parse import NAMESPACE, Parser, digest
+from sessionplane.rpc.streams import StreamWriter
+from sessionplane.rpc.waits import wait_s
+from sessionplane.store.contract import ReadTx
+from sessionplane.v1 import session_service_pb2 as pb
+
+SESSIONS_PAGE = 100
+EVENTS_PAGE = 256
+
+
+class SessionService:
+    """Each method: read the request, run the use case, show its answer."""
+
+    raw_methods = frozenset({"StreamEvents"})
+
+    def __init__(self, plane: ControlPlane, parser: Parser) -> None:
+        self._plane = plane
+        self._parser = parser
+        self._streams = StreamWriter(plane)
+
+    async def resolve_session(
+        self, request: pb.ResolveSessionRequest, _context: Context
+    ) -> pb.ResolveSessionResponse:
+        """Find or create the one session of a key."""
+        resolved = await self._plane.resolve(self._parser.resolve(request))
+        view = resolved.view
+        return pb.ResolveSessionResponse(
+            session=render.session(self._plane, view.session),
+            resolution=render.RESOLUTIONS[resolved.resolution],
+            route=render.ROUTES[view.route],
+            active_run=render.active_run(self._plane, view.active_run, view.session),
+            resume_token=render.head_token(self._plane, view.session),
+        )
+
+    async def get_session(self, request: pb.GetSessionRequest, _context: Context) -> pb.GetSessionResponse:
+        """Read a session."""
+        ref = self._parser.ref(request.session)
+        view: View = self._plane.read(lambda tx: sessions.get_session(tx, NAMESPACE, ref))
+        return pb.GetSessionResponse(
+            session=render.session(self._plane, view.session),
+            route=render.ROUTES[view.route],
+            active_run=render.active_run(self._plane, view.active_run, view.session),
+            resume_token=render.head_token(self._plane, view.session),
+        )
+
+    async def list_sessions(
+        self, request: pb.ListSessionsRequest, _context: Context
+    ) -> pb.ListSessionsResponse:
+        """Read a page of sessions, last changed first."""
+        limit = _page_size(request.page_size, SESSIONS_PAGE, self._plane.limits.page_sessions_max)
+        arguments = digest(b"ListSessions", NAMESPACE.encode())
+        before = None
+        if request.page_token:
+            page = parse_page_token(request.page_token, arguments=arguments)
+            before = (page.number, page.row_id)
+
+        def query(tx: ReadTx) -> list[Session]:
+            return tx.sessions(NAMESPACE, before=before, limit=limit + 1)
+
+        rows = await self._plane.store.scan(query)
+        shown, more = rows[:limit], len(rows) > limit
+        response = pb.ListSessionsResponse(sessions=[render.session(self._plane, row) for row in shown])
+        if more:
+            last = shown[-1]
+            response.next_page_token = PageToken(
+                arguments=arguments, number=last.updated_at_ms, row_id=last.session_id
+            ).encode()
+        return response
+
+    async def start_run(self, request: pb.StartRunRequest, _context: Context) -> pb.StartRunResponse:
+        """Start a run."""
+        asked = self._parser.start(request)
+        started = await self._plane.execute(
+            lambda tx, use: runs.start(tx, asked, use), size=len(asked.run.input)
+        )
+        owner = started.view.session
+        return pb.StartRunResponse(
+            run=render.run(self._plane, started.run, owner, queue_position=started.queue_position),
+            disposition=render.DISPOSITIONS[started.disposition],
+            session=render.session(self._plane, owner),
+            resume_token=render.head_token(self._plane, owner),
+        )
+
+    async def get_run(self, request: pb.GetRunRequest, _context: Context) -> pb.GetRunResponse:
+        """Read a run."""
+        run_id = self._parser.run_id(request.run_id, "run_id")
+        view = self._plane.read(lambda tx: runs.get_run(tx, NAMESPACE, run_id))
+        return pb.GetRunResponse(
+            run=render.run_view(self._plane, view), resume_token=render.head_token(self._plane, view.session)
+        )
+
+    async def wait_run(self, request: pb.WaitRunRequest, context: Context) -> pb.WaitRunResponse:
+        """Wait for a run's end."""
+        run_id = self._parser.run_id(request.run_id, "run_id")
+        view = await self._plane.wait_run(NAMESPACE, run_id, wait_s=wait_s(context, self._plane.limits))
+        return pb.WaitRunResponse(
+            run=render.run_view(self._plane, view),
+            finished=view.run.state is RunState.FINISHED,
+            resume_token=render.head_token(self._plane, view.session),
+        )
+
+    async def interrupt(self, request: pb.InterruptRequest, _context: Context) -> pb.InterruptResponse:
+        """Ask that a run stop."""
+        asked = self._parser.interrupt(request)
+        made = await self._plane.execute(lambda tx, use: interrupts.interrupt(tx, asked, use))
+        return pb.InterruptResponse(
+            interrupt=render.interrupt(made.interrupt),
+            run=render.run_view(self._plane, made.run, whole=False) if made.run else None,
+            resume_token=render.head_token(self._plane, made.session),
+        )
+
+    async def get_interrupt(
+        self, request: pb.GetInterruptRequest, _context: Context
+    ) -> pb.GetInterruptResponse:
+        """Read an interrupt."""
+        wanted = self._parser.name(request.interrupt_id, "interrupt_id")
+        made = self._plane.read(lambda tx: interrupts.get_interrupt(tx, NAMESPACE, wanted))
+        return pb.GetInterruptResponse(
+            interrupt=render.interrupt(made.interrupt),
+            resume_token=render.head_token(self._plane, made.session),
+        )
+
+    async def stream_events(self, request: pb.StreamEventsRequest, context: Context) -> None:
+        """Follow events."""
+        asked, pending_s = self._parser.stream(request)
+        await self._streams.serve(asked, pending_s, context)
+
+    async def list_events(self, request: pb.ListEventsRequest, _context: Context) -> pb.ListEventsResponse:
+        """Read a page of a session's log."""
+        limits = self._plane.limits
+        ref = self._parser.ref(request.session)
+        wanted = self._parser.filter(request.filter)
+        limit = _page_size(request.page_size, EVENTS_PAGE, limits.page_events_max)
+        arguments = digest(
+            b"ListEvents",
+            str(ref.key or ref.session_id).encode(),
+            request.resume_token.encode(),
+            request.filter.SerializeToString(deterministic=True),
+        )
+        begin = parse_page_token(request.page_token, arguments=arguments) if request.page_token else None
+        resumed = parse_resume_token(request.resume_token) if request.resume_token else None
+        page = await self._plane.store.scan(
+            lambda tx: streams.list_events(
+                tx,
+                NAMESPACE,
+                ref,
+                resumed=resumed,
+                after=begin.number if begin else None,
+                wanted=wanted,
+                limit=limit,
+                bytes_max=limits.page_bytes_max,
+            )
+        )
+        response = pb.ListEventsResponse(
+            events=pb.EventBatch.FromString(b"".join(entry.data for entry in page.entries)).events,
+            resume_token=render.token(self._plane, page.session_id, page.through),
+        )
+        if page.more:
+            response.next_page_token = PageToken(
+                arguments=arguments, number=page.through.sequence, row_id=""
+            ).encode()
+        return response
+
+
+def _page_size(asked: int, default: int, most: int) -> int:
+    """Read a page size: 0 is the default, what is too large becomes the most (AIP-158)."""
+    if asked < 0:
+        raise FieldInvalid(field="page_size", problem="it is negative")
+    return min(asked or default, most)

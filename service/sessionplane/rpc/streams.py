@@ -1,0 +1,209 @@
+"""StreamEvents on the wire: frames out of a feed, and the status at the end.
+
+A frame of events is the same bytes for every follower at the same place, so it is put together once, by hand: fields of
+a message are length-delimited, and the entries are an encoded `EventBatch` already. That is why the method is
+registered without a serializer.
+
+A subscriber that does not read blocks the handler in `write`, for as long as it likes. The feed's timer notices and
+cancels that write; the feed leaves the tail first, so that a stuck stream costs its session nothing more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+from sessionplane.domain.errors import SlowConsumer
+from sessionplane.domain.events import Entry, Place
+from sessionplane.domain.streams import RESUMABLE, ClosingReason
+from sessionplane.domain.tokens import TokenWriter
+from sessionplane.live.feed import Bookmark, End, Feed, SessionMark
+from sessionplane.live.tail import Slice
+from sessionplane.plane import sessions
+from sessionplane.plane.plane import ControlPlane
+from sessionplane.plane.streams import Opening, StreamRequest
+from sessionplane.rpc import render
+from sessionplane.rpc.guard import Context
+from sessionplane.rpc.status import CLOSINGS, abort, status_of
+from sessionplane.v1 import session_pb2
+from sessionplane.v1 import session_service_pb2 as pb
+
+BATCH_TAG = bytes([pb.StreamEventsResponse.BATCH_FIELD_NUMBER << 3 | 2])
+
+
+class StreamWriter:
+    """Serves streams of one plane."""
+
+    def __init__(self, plane: ControlPlane) -> None:
+        self._plane = plane
+
+    async def serve(self, request: StreamRequest, pending_s: float, context: Context) -> None:
+        """Write the stream until it is over, and end it with its status."""
+        async with self._plane.stream(request, pending_s=pending_s) as (opening, feed):
+            frames = _Frames(self._plane, opening, feed)
+            stalled = _stall_guard(feed)
+            try:
+                reason = await self._write(frames, feed, context)
+            except asyncio.CancelledError:
+                if not stalled.is_set():
+                    raise
+                reason = ClosingReason.SLOW_CONSUMER
+                _uncancel()
+            session = opening.view.session
+        await self._close(reason, session.namespace, session.session_id, context)
+
+    async def _write(self, frames: _Frames, feed: Feed, context: Context) -> ClosingReason:
+        """Write frames until the feed ends; returns why it did."""
+        await context.write(frames.opened())
+        while True:
+            piece = await feed.next()
+            feed.writing(begins=True)
+            if isinstance(piece, End):
+                await context.write(frames.closing(piece))
+                feed.writing(begins=False)
+                return piece.reason
+            await context.write(frames.batch(piece) if isinstance(piece, Slice) else frames.progress(piece))
+            feed.writing(begins=False)
+
+    async def _close(self, reason: ClosingReason, namespace: str, session_id: str, context: Context) -> None:
+        """End the call: OK if what it waited for was delivered, else the error that the reason stands for."""
+        kind = CLOSINGS[reason]
+        if kind is None:
+            return
+        session = self._plane.read(lambda tx: tx.session(namespace, session_id))
+        details: dict[str, object] = {"session_id": session_id}
+        if reason is ClosingReason.SLOW_CONSUMER:
+            details["seconds"] = self._plane.limits.slow_subscriber_ms // 1000
+        elif session is not None and session.superseded_by:
+            details["successor"] = session.superseded_by
+        status = status_of(kind(**details))
+        if kind is not SlowConsumer:
+            await abort(context, status)
+        # The status waits behind the data that is not read; after a while the transport is left alone with it.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._plane.limits.stream_abort_ms / 1000):
+                await abort(context, status)
+
+
+class _Frames:
+    """Puts the frames of one stream together; each accounts for what lies behind the one before."""
+
+    def __init__(self, plane: ControlPlane, opening: Opening, feed: Feed) -> None:
+        session = opening.view.session
+        self._plane = plane
+        self._opening = opening
+        self._feed = feed
+        self._tokens = TokenWriter(store_id=plane.store.store_id, session_id=session.session_id)
+        self._accounted = opening.plan.begin
+
+    def opened(self) -> bytes:
+        """Show what the stream follows, as it is."""
+        opening = self._opening
+        session = opening.view.session
+        resumed = pb.RESUME_RESULT_RESUMED if opening.resumed else pb.RESUME_RESULT_FRESH
+        frame = pb.StreamOpened(
+            session=render.session(self._plane, session),
+            run=render.active_run(self._plane, opening.run, session),
+            resume_result=resumed,
+            resolution=render.RESOLUTIONS.get(opening.resolution, session_pb2.RESOLUTION_UNSPECIFIED),
+            until_run_id=opening.plan.until_run_id,
+        )
+        return self._frame(opening.plan.begin, opened=frame)
+
+    def batch(self, piece: Slice) -> bytes:
+        """Show events. The frame is shared if it begins where everybody's does."""
+        if self._accounted.sequence != piece.after.sequence:
+            return self._batch(self._move(piece.through), piece)
+        self._accounted = piece.through
+        if piece.frame is None:
+            piece.frame = self._batch(piece.after, piece)
+        return piece.frame
+
+    def _batch(self, after: Place, piece: Slice) -> bytes:
+        head = self._head(after, piece.through).SerializeToString()
+        return b"".join((head, BATCH_TAG, varint(len(piece.data)), piece.data))
+
+    def progress(self, piece: Bookmark) -> bytes:
+        """Show a sign of life, with the session's state now."""
+        session = self._opening.view.session
+        fresh = self._plane.read(lambda tx: sessions.require(tx, session.namespace, session.session_id))
+        frame = pb.StreamProgress(
+            caught_up=piece.caught_up,
+            lag=piece.lag,
+            state=render.SESSION_STATES[fresh.state],
+            until_run_id=self._feed.until_run_id,
+        )
+        return self._frame(piece.through, progress=frame)
+
+    def closing(self, piece: End) -> bytes:
+        """Show why the stream ends."""
+        session = self._opening.view.session
+        frame = pb.StreamClosing(
+            reason=render.CLOSINGS[piece.reason],
+            resumable=piece.reason in RESUMABLE,
+            successor_session_id=session.superseded_by,
+        )
+        return self._frame(piece.through, closing=frame)
+
+    def _frame(
+        self,
+        through: Place,
+        *,
+        opened: pb.StreamOpened | None = None,
+        progress: pb.StreamProgress | None = None,
+        closing: pb.StreamClosing | None = None,
+    ) -> bytes:
+        head = self._head(self._move(through), through)
+        head.MergeFrom(pb.StreamEventsResponse(opened=opened, progress=progress, closing=closing))
+        return head.SerializeToString()
+
+    def _head(self, after: Place, through: Place) -> pb.StreamEventsResponse:
+        return pb.StreamEventsResponse(
+            resume_token=self._tokens.at(*through),
+            after_sequence=after.sequence,
+            through_sequence=through.sequence,
+        )
+
+    def _move(self, through: Place) -> Place:
+        before, self._accounted = self._accounted, through
+        return before
+
+
+def varint(number: int) -> bytes:
+    """Encode a length as protobuf does: seven bits a byte, the lowest first."""
+    encoded = bytearray()
+    while number >= 1 << 7:
+        encoded.append(number & 0x7F | 0x80)
+        number >>= 7
+    encoded.append(number)
+    return bytes(encoded)
+
+
+def _stall_guard(feed: Feed) -> asyncio.Event:
+    """Have the feed's timer cancel this task when a write stands still for too long; returns whether it did."""
+    task = asyncio.current_task()
+    stalled = asyncio.Event()
+
+    def stop() -> None:
+        stalled.set()
+        if task is not None:
+            task.cancel()
+
+    feed.on_stall = stop
+    return stalled
+
+
+def _uncancel() -> None:
+    """Take back the cancellation that was our own."""
+    task = asyncio.current_task()
+    if task is not None:
+        task.uncancel()
+
+
+def read_mark(entry: Entry) -> SessionMark:
+    """Say what a session event means to a stream that reads it."""
+    event = pb.EventBatch.FromString(entry.data).events[0]
+    changed = event.session_changed
+    ended = changed.to_state == session_pb2.SESSION_STATE_ENDED
+    key_lost = event.WhichOneof("body") == "session_moved" and not event.session_moved.holds
+    return SessionMark(ended_generation=changed.generation if ended else 0, key_lost=key_lost)
