@@ -12,7 +12,7 @@ from typing import Protocol
 from sessionplane.domain.errors import RequestIdReused
 from sessionplane.domain.limits import Limits
 from sessionplane.plane.leases import Leases
-from sessionplane.plane.presence import Presence
+from sessionplane.plane.presence import Attendance
 from sessionplane.store.contract import ReadTx, Request, Topic, Tx
 
 
@@ -37,7 +37,7 @@ class Context:
     monotonic_ms: int
     limits: Limits
     leases: Leases
-    presence: Presence
+    presence: Attendance
     new_id: Callable[[str], str]
     new_secret: Callable[[], str]
 

@@ -22,10 +22,10 @@ from sessionplane.domain.streams import ClosingReason, Presence
 from sessionplane.live.bells import Bells, Ticket
 from sessionplane.live.feed import Feed, SessionMark, Sources
 from sessionplane.live.tail import Tails
-from sessionplane.plane import runners, runs, sessions, streams, upkeep
+from sessionplane.plane import claims, runs, sessions, streams, upkeep
 from sessionplane.plane.context import Clock, Context, pool_topic, run_topic
 from sessionplane.plane.leases import Leases, RunRef
-from sessionplane.plane.presence import Presence as Attached
+from sessionplane.plane.presence import Attendance
 from sessionplane.plane.streams import Opening, StreamRequest
 from sessionplane.store.contract import Committed, ReadTx, Store, Tx
 
@@ -64,7 +64,7 @@ class ControlPlane:
         self._new_secret = new_secret
         self._read_mark = read_mark
         self._leases = Leases()
-        self._attached = Attached()
+        self._attached = Attendance()
         # Resolves of one new key that wait for one command. Bounded by the writer's queue.
         self._creating: dict[tuple[str, SessionKey], asyncio.Future[sessions.Resolved]] = {}
         # Last interactions that wait for the sweep. Bounded by touched_sessions_max.
@@ -160,7 +160,7 @@ class ControlPlane:
                 if found.run.state is RunState.FINISHED or not await self._rung(ticket, until_s):
                     return found
 
-    async def claim(self, request: runners.ClaimRequest, *, wait_s: float) -> runners.Claimed | None:
+    async def claim(self, request: claims.ClaimRequest, *, wait_s: float) -> claims.Claimed | None:
         """Claim a run, waiting for one until the time is over; None if none came.
 
         Raises RunNotFound, RequestIdReused, Draining and Overloaded.
@@ -173,7 +173,7 @@ class ControlPlane:
             ticket = self.bells.listen(pool_topic(namespace, request.pool), in_turn=True)
         with ticket:
             while True:
-                claimed = await self.execute(_with(runners.claim, request))
+                claimed = await self.execute(_with(claims.claim, request))
                 if claimed is not None or not await self._rung(ticket, until_s):
                     return claimed
 

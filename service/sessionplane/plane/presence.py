@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 
-class Presence:
+class Attendance:
     """Counts of attached streams, and lingers: the moments until which a session waits for its last subscriber
     to come back. Bounded by the open streams, and by those that closed within one linger.
     """

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from sessionplane.domain.runs import CLAIMED, Run, RunCause, RunOutcome, RunState
 from sessionplane.domain.sessions import SessionState
-from sessionplane.plane import interrupts, runners, runs
+from sessionplane.plane import claims, interrupts, runs
 from sessionplane.plane.context import Context
 from sessionplane.plane.leases import RunRef
 from sessionplane.store.contract import ReadTx, Tx
@@ -50,7 +50,7 @@ def lapse(tx: Tx, ref: RunRef, context: Context) -> None:
     if run.lease_confirmed:
         runs.end(tx, run, outcome=RunOutcome.LOST, cause=RunCause.LEASE_EXPIRED, context=context)
     else:
-        runners.give_back(tx, run, context)
+        claims.give_back(tx, run, context)
 
 
 def expire(tx: Tx, ref: RunRef, context: Context) -> None:

@@ -29,9 +29,10 @@ from sessionplane.domain.errors import (
 from sessionplane.domain.runs import RunState
 from sessionplane.live.bells import Ticket
 from sessionplane.plane import interrupts, runners, runs
+from sessionplane.plane.claims import Holder
 from sessionplane.plane.context import run_topic
 from sessionplane.plane.plane import ControlPlane
-from sessionplane.plane.runners import Finished, Heard, Holder
+from sessionplane.plane.runners import Finished, Heard
 from sessionplane.rpc import render
 from sessionplane.rpc.guard import Context
 from sessionplane.rpc.parse import Parser

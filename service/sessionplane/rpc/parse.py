@@ -6,45 +6,30 @@ Raises FieldInvalid, LimitExceeded, KeyInvalid, AgentMismatch, FilterInvalid, To
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from enum import StrEnum
-from hashlib import blake2b
-from typing import Any, Protocol, TypeVar
-
-from google.protobuf.duration_pb2 import Duration
-from google.protobuf.message import Message
+from typing import Protocol
 
 from sessionplane.domain import keys
 from sessionplane.domain.errors import FieldInvalid, FilterInvalid, LimitExceeded
 from sessionplane.domain.events import Custom, EventKind, OutputDelta, Published
 from sessionplane.domain.interrupts import InterruptMode
-from sessionplane.domain.keys import KeySettings, SessionKey
-from sessionplane.domain.limits import Limits
 from sessionplane.domain.runs import REPORTABLE, RunFailure, RunOutcome, RunPolicy, RunReport
 from sessionplane.domain.sessions import Interaction
 from sessionplane.domain.streams import EVERYTHING, Filter, Presence, Start, Until
 from sessionplane.domain.tokens import parse_resume_token
-from sessionplane.plane.context import Call
+from sessionplane.plane.claims import ClaimRequest, Holder
 from sessionplane.plane.interrupts import InterruptRequest
-from sessionplane.plane.runners import ClaimRequest, FinishRequest, Holder, PublishRequest
+from sessionplane.plane.runners import FinishRequest, PublishRequest
 from sessionplane.plane.runs import RunSpec, StartRequest
 from sessionplane.plane.sessions import ResolveRequest, SessionRef
 from sessionplane.plane.streams import StreamRequest
+from sessionplane.rpc.fields import NAMESPACE, Fields, digest, enum, within
 from sessionplane.v1 import (
-    event_pb2,
     run_pb2,
     runner_service_pb2,
-    session_pb2,
     session_service_pb2,
 )
 
-NAMESPACE = "default"
-"""The one tenant of a server without authentication."""
-
-_RUN_ID = re.compile(r"[A-Za-z0-9._:-]+")
 _CUSTOM_TYPE = re.compile(r"[A-Za-z0-9._:/-]+")
-
-E = TypeVar("E", bound=StrEnum)
 
 
 class _Report(Protocol):
@@ -59,24 +44,8 @@ class _Report(Protocol):
     def failure(self) -> run_pb2.RunFailure: ...
 
 
-class Parser:
+class Parser(Fields):
     """Reads requests by the bounds and key settings of one server."""
-
-    def __init__(self, limits: Limits, key_settings: KeySettings) -> None:
-        self._limits = limits
-        self._keys = key_settings
-
-    def ref(self, ref: session_pb2.SessionRef, field: str = "session") -> SessionRef:
-        """Read a reference that must name a session."""
-        kind = ref.WhichOneof("ref")
-        if kind == "key":
-            key = keys.canonical(
-                ref.key, settings=self._keys, agent=ref.agent, field=f"{field}.key", limits=self._limits
-            )
-            return SessionRef(key=key)
-        if kind is None or not ref.session_id:
-            raise FieldInvalid(field=field, problem="name a session by session_id or by key")
-        return SessionRef(session_id=self.name(ref.session_id, f"{field}.session_id"))
 
     def explain(self, raw: str, agent: str) -> keys.Explanation:
         """Explain a key by this server's settings."""
@@ -93,7 +62,7 @@ class Parser:
             call=self.call("ResolveSession", request, ref.key),
             session=ref,
             bind_session_id=self.name(request.bind_session_id, f"{field}bind_session_id"),
-            interaction=_enum(Interaction, request.interaction) or Interaction.USER,
+            interaction=enum(Interaction, request.interaction) or Interaction.USER,
             labels=self.labels(request.labels, f"{field}labels"),
             display_name=self.name(request.display_name, f"{field}display_name"),
         )
@@ -106,12 +75,12 @@ class Parser:
             call=self.call("StartRun", request, ref.key if ref else None),
             session=ref,
             run=self._spec(request.run, ref),
-            interaction=_enum(Interaction, request.interaction) or Interaction.USER,
+            interaction=enum(Interaction, request.interaction) or Interaction.USER,
         )
 
     def _spec(self, spec: run_pb2.RunSpec, ref: SessionRef | None) -> RunSpec:
         limits = self._limits
-        policy = _enum(RunPolicy, spec.policy) or RunPolicy.ENQUEUE
+        policy = enum(RunPolicy, spec.policy) or RunPolicy.ENQUEUE
         payload = self.payload(spec.input, "run.input")
         where = (str(ref.key) if ref.key else ref.session_id) if ref else ""
         return RunSpec(
@@ -148,7 +117,7 @@ class Parser:
             session=ref,
             run_id=self.run_id(request.run_id, "run_id") if ref is None else "",
             expected_run_id=self.name(request.expected_run_id, "expected_run_id"),
-            mode=_enum(InterruptMode, request.mode) or InterruptMode.GRACEFUL,
+            mode=enum(InterruptMode, request.mode) or InterruptMode.GRACEFUL,
             grace_ms=self.span_ms(
                 request,
                 "grace_period",
@@ -156,7 +125,7 @@ class Parser:
                 least=0,
                 most=self._limits.interrupt_grace_ms_max,
             ),
-            reason=_within(request.reason, self._limits.reason_bytes_max, "reason"),
+            reason=within(request.reason, self._limits.reason_bytes_max, "reason"),
         )
 
     def stream(self, request: session_service_pb2.StreamEventsRequest) -> tuple[StreamRequest, float]:
@@ -168,7 +137,7 @@ class Parser:
             request, "pending_timeout", default=0, least=0, most=self._limits.pending_timeout_ms_max
         )
         self.name(request.subscriber_name, "subscriber_name")
-        until = _enum(Until, request.until)
+        until = enum(Until, request.until)
         if request.until_run_id and until is not Until.RUN_END:
             raise FieldInvalid(field="until_run_id", problem="it needs until = STREAM_UNTIL_RUN_END")
         asked = StreamRequest(
@@ -177,11 +146,11 @@ class Parser:
             run_id=self.run_id(request.run_id, "run_id") if target == "run_id" else "",
             resolve=self.resolve(request.resolve, "resolve.") if target == "resolve" else None,
             token=parse_resume_token(request.resume_token) if request.resume_token else None,
-            start=_enum(Start, request.start),
+            start=enum(Start, request.start),
             until=until,
             until_run_id=self.name(request.until_run_id, "until_run_id"),
             filter=self.filter(request.filter),
-            presence=_enum(Presence, request.presence) or Presence.ATTACHED,
+            presence=enum(Presence, request.presence) or Presence.ATTACHED,
         )
         if asked.run_id and asked.filter.run_id not in {"", asked.run_id}:
             raise FilterInvalid(problem="filter.run_id is not the run of the target")
@@ -191,7 +160,7 @@ class Parser:
         """Read a filter; the empty one is the shared EVERYTHING."""
         if not wanted.kinds and not wanted.run_id:
             return EVERYTHING
-        kinds = frozenset(_enum(EventKind, kind) for kind in wanted.kinds)
+        kinds = frozenset(enum(EventKind, kind) for kind in wanted.kinds)
         if None in kinds:
             raise FilterInvalid(problem="a kind is not one of EventKind")
         return Filter(
@@ -255,7 +224,7 @@ class Parser:
         if kind == "output_delta":
             text = event.output_delta.text
             return OutputDelta(
-                text=_within(text, self._limits.payload_bytes_max, f"{field}.output_delta.text")
+                text=within(text, self._limits.payload_bytes_max, f"{field}.output_delta.text")
             )
         if kind == "custom":
             name = self.name(event.custom.type, f"{field}.custom.type")
@@ -280,7 +249,7 @@ class Parser:
         return FinishRequest(holder=holder, report=report, fingerprint=stamp)
 
     def _report(self, request: _Report, *, given: bool) -> RunReport:
-        outcome = _enum(RunOutcome, request.outcome)
+        outcome = enum(RunOutcome, request.outcome)
         if outcome not in REPORTABLE:
             raise FieldInvalid(field="outcome", problem="report SUCCEEDED, FAILED or INTERRUPTED")
         failure = None
@@ -288,7 +257,7 @@ class Parser:
             limits = self._limits
             failure = RunFailure(
                 reason=self.name(request.failure.reason, "failure.reason"),
-                message=_within(request.failure.message, limits.failure_message_bytes_max, "failure.message"),
+                message=within(request.failure.message, limits.failure_message_bytes_max, "failure.message"),
                 retryable=request.failure.retryable,
             )
         return RunReport(
@@ -297,116 +266,3 @@ class Parser:
             result=self.payload(request.result, "result"),
             failure=failure,
         )
-
-    def call(self, rpc: str, request: Message, key: SessionKey | None) -> Call:
-        """Say who calls what; the content is hashed only if the call can be repeated by its id."""
-        request_id: str = request.request_id  # type: ignore[attr-defined]
-        if not request_id:
-            return Call(namespace=NAMESPACE, rpc=rpc)
-        return Call(
-            namespace=NAMESPACE,
-            rpc=rpc,
-            request_id=self.name(request_id, "request_id"),
-            fingerprint=_content(request, key),
-        )
-
-    def run_id(self, text: str, field: str) -> str:
-        """Read a run id, which must be there."""
-        if not _RUN_ID.fullmatch(self.name(text, field)):
-            raise FieldInvalid(field=field, problem="use 1 to 128 of A-Z a-z 0-9 . _ : -")
-        return text
-
-    def name(self, text: str, field: str) -> str:
-        """Read a short text: an id or a name."""
-        return _within(text, self._limits.id_bytes_max, field)
-
-    def labels(self, labels: Mapping[str, str], field: str) -> Mapping[str, str]:
-        """Read labels."""
-        if not labels:
-            return {}
-        limits = self._limits
-        if len(labels) > limits.labels_max:
-            raise LimitExceeded(field=field, actual=len(labels), limit=limits.labels_max)
-        size = sum(len(name.encode()) + len(value.encode()) for name, value in labels.items())
-        if size > limits.labels_bytes_max:
-            raise LimitExceeded(field=field, actual=f"{size} bytes", limit=f"{limits.labels_bytes_max} bytes")
-        return dict(labels)
-
-    def payload(self, payload: run_pb2.Payload, field: str) -> bytes:
-        """Read content: encoded as it will be kept, and never looked into."""
-        data = payload.SerializeToString(deterministic=True)
-        if len(data) > self._limits.payload_bytes_max:
-            limit = f"{self._limits.payload_bytes_max} bytes"
-            raise LimitExceeded(field=field, actual=f"{len(data)} bytes", limit=limit)
-        self.name(payload.content_type, f"{field}.content_type")
-        return data
-
-    def span_ms(self, request: Message, field: str, *, default: int, least: int, most: int) -> int:
-        """Read a span of time in milliseconds, within its bounds."""
-        if not request.HasField(field):
-            return default
-        span: Duration = getattr(request, field)
-        span_ms = span.seconds * 1000 + span.nanos // 1_000_000
-        if not least <= span_ms <= most:
-            raise FieldInvalid(
-                field=field, problem=f"it must be from {least / 1000:g} s to {most / 1000:g} s"
-            )
-        return span_ms
-
-
-def digest(*parts: bytes) -> bytes:
-    """Hash parts so that no two lists of parts look the same."""
-    hasher = blake2b(digest_size=16)
-    for part in parts:
-        hasher.update(len(part).to_bytes(8, "big"))
-        hasher.update(part)
-    return hasher.digest()
-
-
-def _content(request: Message, key: SessionKey | None) -> bytes:
-    """Hash a request without its id, and with its key in canonical form: another spelling is the same request."""
-    copy = type(request)()
-    copy.CopyFrom(request)
-    copy.ClearField("request_id")
-    if key is not None:
-        copy.session.CopyFrom(session_pb2.SessionRef(key=key.text))  # type: ignore[attr-defined]
-    return digest(copy.SerializeToString(deterministic=True))
-
-
-def _within(text: str, bytes_max: int, field: str) -> str:
-    if len(text) * 4 > bytes_max and len(text.encode()) > bytes_max:
-        raise LimitExceeded(field=field, actual=f"{len(text.encode())} bytes", limit=f"{bytes_max} bytes")
-    return text
-
-
-def _members(kind: type[StrEnum], wire: Any) -> tuple[str, Mapping[int, StrEnum]]:
-    """Return an enum's name on the wire and its members by number; an unknown name there fails the import."""
-    prefix = wire.Name(0).removesuffix("UNSPECIFIED")
-    numbers = {number: kind(name.removeprefix(prefix)) for name, number in wire.items() if number}
-    return wire.DESCRIPTOR.name, numbers
-
-
-_MEMBERS: dict[type[StrEnum], tuple[str, Mapping[int, StrEnum]]] = {
-    kind: _members(kind, wire)
-    for kind, wire in (
-        (Interaction, session_pb2.Interaction),
-        (RunPolicy, run_pb2.RunPolicy),
-        (RunOutcome, run_pb2.RunOutcome),
-        (InterruptMode, run_pb2.InterruptMode),
-        (EventKind, event_pb2.EventKind),
-        (Start, session_service_pb2.StreamStart),
-        (Until, session_service_pb2.StreamUntil),
-        (Presence, session_service_pb2.Presence),
-    )
-}
-
-
-def _enum(kind: type[E], number: int) -> E | None:
-    """Read an enum value; None for 0, the documented default. A number that is none of its values is refused."""
-    if number == 0:
-        return None
-    name, members = _MEMBERS[kind]
-    member = members.get(number)
-    if member is None:
-        raise FieldInvalid(field=name, problem=f"{number} is not one of its values")
-    return kind(member)

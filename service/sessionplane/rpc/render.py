@@ -15,8 +15,8 @@ from sessionplane.domain.runs import FinishResult, Run, RunDisposition, RunState
 from sessionplane.domain.sessions import Resolution, Session, SessionCause, SessionState
 from sessionplane.domain.streams import ClosingReason
 from sessionplane.domain.tokens import TokenWriter
+from sessionplane.plane.claims import LeaseView
 from sessionplane.plane.plane import ControlPlane
-from sessionplane.plane.runners import LeaseView
 from sessionplane.plane.runs import RunView
 from sessionplane.v1 import run_pb2, session_pb2, session_service_pb2
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from sessionplane.plane import runners, runs
+from sessionplane.plane import claims, runners, runs
 from sessionplane.plane.plane import ControlPlane
 from sessionplane.rpc import render
 from sessionplane.rpc.drive import Driver
+from sessionplane.rpc.fields import NAMESPACE
 from sessionplane.rpc.guard import Context
-from sessionplane.rpc.parse import NAMESPACE, Parser
+from sessionplane.rpc.parse import Parser
 from sessionplane.rpc.waits import wait_s
 from sessionplane.v1 import runner_service_pb2 as pb
 
@@ -85,5 +86,5 @@ class RunnerService:
         """Give a run back."""
         holder = self._parser.holder(request.run_id, request.lease_token)
         call = self._parser.call("ReleaseRun", request, None)
-        view = await self._plane.execute(lambda tx, context: runners.release(tx, call, holder, context))
+        view = await self._plane.execute(lambda tx, context: claims.release(tx, call, holder, context))
         return pb.ReleaseRunResponse(run=render.run_view(self._plane, view, whole=False))

@@ -10,8 +10,9 @@ from sessionplane.plane import interrupts, runs, sessions, streams
 from sessionplane.plane.plane import ControlPlane
 from sessionplane.plane.sessions import View
 from sessionplane.rpc import render
+from sessionplane.rpc.fields import NAMESPACE, digest
 from sessionplane.rpc.guard import Context
-from sessionplane.rpc.parse import NAMESPACE, Parser, digest
+from sessionplane.rpc.parse import Parser
 from sessionplane.rpc.streams import StreamWriter
 from sessionplane.rpc.waits import wait_s
 from sessionplane.store.contract import ReadTx
