@@ -160,8 +160,8 @@ class Client:
     ) -> service.StartRunResponse:
         """Starts a run. With neither key nor id, in a new session without a key.
 
-        Following from the answer's `resume_token` misses nothing of the run. Raises RunInProgress,
-        RunQueueFull and SessionEnded, among others.
+        A stream from the answer's `resume_token` misses nothing that a runner publishes. Raises
+        RunInProgress, RunQueueFull and SessionEnded, among others.
         """
         nameless = key is None and session_id is None
         request = service.StartRunRequest(

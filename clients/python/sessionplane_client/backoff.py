@@ -41,8 +41,8 @@ class Backoff:
 
     first_s: float = 0.1
     factor: float = 2.0
-    max_s: float = 5.0
-    attempts_max: int | None = 12
+    max_s: float = 2.0
+    attempts_max: int | None = 20
 
     def __post_init__(self) -> None:
         if not (0 < self.first_s <= self.max_s and self.factor >= 1):

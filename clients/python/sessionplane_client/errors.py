@@ -7,14 +7,15 @@ something is tried again (see `backoff`), and never shows a payload or a lease t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from google.protobuf.message import DecodeError
-from google.rpc import error_details_pb2  # type: ignore[import-untyped]
+from google.rpc import error_details_pb2
 from grpc import StatusCode
-from grpc_status import rpc_status  # type: ignore[import-untyped]
+from grpc_status import rpc_status
 
 if TYPE_CHECKING:
+    from grpc import Call
     from grpc.aio import AioRpcError
 
     from sessionplane.v1.run_pb2 import RunTerminal
@@ -163,7 +164,7 @@ def from_rpc_error(error: AioRpcError) -> SessionPlaneError:
 
 def _details(error: AioRpcError) -> list[error_details_pb2.Any]:
     try:
-        status = rpc_status.from_call(error)
+        status = rpc_status.from_call(cast("Call", error))  # it is all of a Call that is read
     except (ValueError, DecodeError):  # not our server's: its code and message must do
         return []
     return list(status.details) if status else []
