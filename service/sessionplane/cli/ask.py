@@ -1,0 +1,222 @@
+"""The commands that ask one thing and print the answer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from .calls import talk
+from .usage import agent_option, asks_server, examples, json_option, one_of
+
+if TYPE_CHECKING:
+    from sessionplane.v1.session_pb2 import Session
+    from sessionplane_client import Client
+
+
+@click.command(
+    epilog=examples(
+        "sessionplane resolve settings2", "sessionplane resolve agent:support:telegram:direct:42 --json"
+    )
+)
+@click.argument("key")
+@agent_option
+@json_option
+@asks_server
+def resolve(key: str, agent: str, as_lines: bool) -> None:  # noqa: FBT001
+    """Print the one session of KEY, a new one if there is none."""
+
+    async def work(client: Client) -> None:
+        from sessionplane.v1 import session_pb2
+
+        from . import show
+
+        answer = await client.resolve(key=key, agent=agent)
+        if as_lines:
+            click.echo(show.as_json(answer))
+            return
+        show.facts(
+            key=answer.session.key,
+            session=answer.session.session_id,
+            resolution=show.word(session_pb2.Resolution, answer.resolution),
+            state=f"{show.word(session_pb2.SessionState, answer.session.state)}, "
+            f"generation {answer.session.generation}",
+            route=show.word(session_pb2.Route, answer.route),
+            active_run=answer.session.active_run_id,
+            events=answer.session.head_sequence,
+            token=answer.resume_token,
+        )
+
+    talk(work)
+
+
+@click.command(
+    epilog=examples("sessionplane sessions", "sessionplane sessions --limit 1000 --json | jq -r .key")
+)
+@click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True, help="How many at most.")
+@json_option
+@asks_server
+def sessions(limit: int, as_lines: bool) -> None:  # noqa: FBT001
+    """List sessions, last changed first."""
+
+    async def work(client: Client) -> None:
+        from . import show
+
+        found: list[Session] = []
+        async for session in client.sessions(page_size=min(limit, 1_000)):
+            found.append(session)
+            if len(found) == limit:
+                break
+        if as_lines:
+            for session in found:
+                click.echo(show.as_json(session))
+        else:
+            _table(found)
+
+    talk(work)
+
+
+@click.command(
+    epilog=examples(
+        'sessionplane interrupt settings2 --reason "wrong question" --wait',
+        "sessionplane interrupt --run-id run_0198c0de-... --force",
+    )
+)
+@click.argument("key", required=False)
+@click.option("--session-id", help="Stop the active run of this session instead.")
+@click.option("--run-id", help="Stop this run instead, in whatever state it is.")
+@agent_option
+@click.option("--force", is_flag=True, help="End it now, without waiting for the runner.")
+@click.option("--grace", "grace_s", type=click.FloatRange(0, 300), help="Seconds that the runner may take.")
+@click.option("--reason", default="", help="Why: shown to the runner and kept in the log.")
+@click.option("--wait", is_flag=True, help="Wait until the run has ended and print how.")
+@json_option
+@asks_server
+def interrupt(
+    key: str | None,
+    session_id: str | None,
+    run_id: str | None,
+    agent: str,
+    grace_s: float | None,
+    reason: str,
+    *,
+    force: bool,
+    wait: bool,
+    as_lines: bool,
+) -> None:
+    """Ask that the active run of KEY stop. Nothing to stop is no error."""
+    one_of(KEY=key, session_id=session_id, run_id=run_id)
+
+    async def work(client: Client) -> None:
+        from sessionplane.v1 import run_pb2
+
+        from . import show
+
+        answer = await client.interrupt(
+            key=key,
+            session_id=session_id,
+            run_id=run_id,
+            agent=agent,
+            grace_period_s=grace_s,
+            reason=reason,
+            mode=run_pb2.INTERRUPT_MODE_FORCE if force else run_pb2.INTERRUPT_MODE_GRACEFUL,
+        )
+        stopped = answer.interrupt
+        run = await client.wait_run(stopped.run_id) if wait and stopped.run_id else None
+        if as_lines:
+            click.echo(show.as_json(run or answer))
+            return
+        show.facts(
+            interrupt=stopped.interrupt_id,
+            run=stopped.run_id or "none: there was nothing to stop",
+            stage=show.word(run_pb2.InterruptStage, stopped.stage),
+            ended=show.terminal(run.terminal) if run else "",
+        )
+
+    talk(work)
+
+
+@click.command("explain-key", epilog=examples("sessionplane explain-key 'Agent:MAIN:Settings2'"))
+@click.argument("key")
+@agent_option
+@json_option
+@asks_server
+def explain_key(key: str, agent: str, as_lines: bool) -> None:  # noqa: FBT001
+    """Show the canonical form of KEY and each rule that led to it."""
+
+    async def work(client: Client) -> None:
+        from . import show
+
+        answer = await client.explain_key(key, agent=agent)
+        if as_lines:
+            click.echo(show.as_json(answer))
+            return
+        show.facts(key=answer.canonical_key, agent=answer.agent, kind=answer.kind)
+        for rule in answer.rules:
+            click.echo(f"\n{rule.name}: {rule.description}")
+            click.echo(f"  {show.quoted(rule.before)} -> {show.quoted(rule.after)}")
+
+    talk(work)
+
+
+@click.command()
+@click.option("--server", is_flag=True, help="Ask the server too.")
+@asks_server
+def version(*, server: bool) -> None:
+    """Print the version."""
+    from importlib.metadata import version as installed
+
+    click.echo(f"sessionplane {installed('sessionplane')}")
+    if not server:
+        return
+
+    async def work(client: Client) -> None:
+        from . import show
+
+        info = await client.server_info()
+        show.facts(
+            server=info.version,
+            store=info.store_id,
+            schema=info.schema_version,
+            sqlite=f"{info.sqlite_version}: {info.sqlite_verdict}",
+            ready_since=show.clock(info.ready_time),
+            streams=info.open_stream_count,
+        )
+
+    talk(work)
+
+
+def _table(found: list[Session]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from sessionplane.v1 import session_pb2
+
+    from . import show
+
+    if not found:
+        click.echo("There are no sessions.", err=True)
+        return
+    table = Table(box=None, pad_edge=False)
+    for heading in ("KEY", "STATE", "RUN", "QUEUED", "ATTACHED", "EVENTS", "CHANGED", "SESSION"):
+        table.add_column(
+            heading,
+            overflow="fold",
+            justify="right" if heading in {"QUEUED", "ATTACHED", "EVENTS"} else "left",
+        )
+    for session in found:
+        cells = (
+            session.key or "-",
+            show.word(session_pb2.SessionState, session.state) + (" (final)" if session.final else ""),
+            show.short(session.active_run_id) or "-",
+            str(session.queued_run_count),
+            str(session.attached_count),
+            str(session.head_sequence),
+            show.clock(session.update_time),
+            session.session_id,
+        )
+        table.add_row(*(Text(cell) for cell in cells))
+    console = Console()
+    # Into a pipe a row stays one line, however long.
+    console.print(table) if console.is_terminal else Console(width=1_000).print(table)

@@ -1,0 +1,42 @@
+"""What the commands share in their usage: options, checks and the form of --help."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+json_option = click.option("--json", "as_lines", is_flag=True, help="JSON, one object on each line.")
+agent_option = click.option("--agent", default="", help="The agent that a bare key belongs to.")
+
+
+def asks_server(command: _Command) -> _Command:
+    """Gives a command `--target` too, so that it may stand behind the command as well as before it."""
+
+    def remember(context: click.Context, _: click.Parameter, value: str | None) -> None:
+        if value is not None:
+            context.obj = value
+
+    option = click.option(
+        "--target",
+        expose_value=False,
+        callback=remember,
+        metavar="HOST:PORT",
+        help="The server to talk to; see sessionplane --help.",
+    )
+    return option(command)
+
+
+def examples(*lines: str) -> str:
+    """The end of a --help text: lines that are shown as they are."""
+    return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
+
+
+def one_of(**names: str | None) -> None:
+    """Raises a usage error unless exactly one of these was given."""
+    if sum(name is not None for name in names.values()) != 1:
+        spelled = [name if name.isupper() else f"--{name.replace('_', '-')}" for name in names]
+        raise click.UsageError(f"Give exactly one of {', '.join(spelled)}.")

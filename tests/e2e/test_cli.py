@@ -1,0 +1,278 @@
+"""The command line as people use it: real processes against a real server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from sessionplane import app
+from sessionplane.settings import Settings
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What a command left: its exit code and what it printed."""
+
+    code: int | None
+    out: str
+    err: str
+
+
+Start = Callable[..., Awaitable[Process]]
+Command = Callable[..., Awaitable[Ended]]
+
+
+@pytest.fixture
+async def target(tmp_path: Path) -> AsyncIterator[str]:
+    """The address of a server of its own."""
+    async with app.running(Settings.load(listen="127.0.0.1:0", db=tmp_path / "test.db")) as server:
+        yield server.address
+
+
+@pytest.fixture
+async def start() -> AsyncIterator[Start]:
+    """Starts a command; what still runs at the end of the test is killed."""
+    started: list[Process] = []
+
+    async def command(*arguments: str, target: str = "") -> Process:
+        environment = {**os.environ, "SESSIONPLANE_TARGET": target} if target else dict(os.environ)
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "sessionplane",
+            *arguments,
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=PIPE,
+            env=environment,
+        )
+        started.append(process)
+        return process
+
+    yield command
+    for process in started:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+@pytest.fixture
+async def command(start: Start, target: str) -> Command:
+    """Runs a command against the server to its end."""
+
+    async def run(*arguments: str, given: str = "") -> Ended:
+        return await end(await start(*arguments, target=target), given)
+
+    return run
+
+
+async def end(process: Process, given: str = "") -> Ended:
+    out, err = await process.communicate(given.encode())
+    return Ended(process.returncode, out.decode(), err.decode())
+
+
+async def said(process: Process, text: str) -> str:
+    """Reads stderr up to the line that holds this text."""
+    assert process.stderr is not None
+    while line := (await process.stderr.readline()).decode():
+        if text in line:
+            return line
+    pytest.fail(f"the command ended without saying {text!r}")
+
+
+async def test_resolve_prints_the_one_session(command: Command) -> None:
+    """Every spelling of a key prints the same session; only the first one created it."""
+    first = await command("resolve", "Settings2")
+    again = json.loads((await command("resolve", "agent:main:settings2", "--json")).out)
+    assert first.code == 0
+    assert "agent:main:settings2" in first.out
+    assert "CREATED" in first.out
+    assert again["session"]["session_id"] in first.out
+    assert again["resolution"] == "RESOLUTION_EXISTING"
+
+
+async def test_run_publishes_standard_input(command: Command) -> None:
+    """What is piped in becomes the run's output; the log holds it once, in order, with the terminal last."""
+    ran = await command("run", "k", "--input", "say hello", given="hello\nworld\n")
+    assert ran.code == 0
+    assert r'SUCCEEDED by RUNNER  "hello\nworld\n"' in ran.out
+    log = await command("stream", "k", "--from", "oldest", "--until", "caught-up", "--observer", "--json")
+    events = [json.loads(line) for line in log.out.splitlines()]
+    assert [int(event["sequence"]) for event in events] == list(range(1, len(events) + 1))
+    assert "".join(e["output_delta"]["text"] for e in events if "output_delta" in e) == "hello\nworld\n"
+    assert events[-1]["run_terminal"]["outcome"] == "RUN_OUTCOME_SUCCEEDED"
+
+
+async def test_stream_ends_with_the_run(start: Start, target: str, command: Command) -> None:
+    """A stream that waits for a run shows it to its end, readably, and exits with 0."""
+    following = await start("stream", "k", "--create", "--until", "run-end", target=target)
+    await said(following, "Following agent:main:k")
+    await command("run", "k", given="hello")
+    ended = await end(following)
+    assert ended.code == 0
+    assert ended.err == ""
+    assert ended.out.splitlines()[-1].endswith('end       SUCCEEDED by RUNNER  "hello"')
+
+
+async def test_stream_leaves_a_token_that_goes_on(start: Start, target: str, command: Command) -> None:
+    """Ctrl-C exits with 130 and says how to go on; going on shows only what came later."""
+    await command("resolve", "k")
+    following = await start("stream", "k", target=target)
+    await said(following, "Following")
+    following.send_signal(signal.SIGINT)
+    ended = await end(following)
+    assert ended.code == 130
+    token = ended.err.rpartition("--from ")[2].strip()
+    await command("run", "k", given="later")
+    later = await command("stream", "k", "--from", token, "--until", "caught-up")
+    assert "later" in later.out
+    assert "CREATED (CREATED)" not in later.out
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+async def test_a_run_that_is_stopped_here_ends_interrupted(
+    how: signal.Signals, start: Start, target: str
+) -> None:
+    """Ctrl-C and SIGTERM report INTERRUPTED with the text so far, and exit with 130."""
+    running = await start("run", "k", target=target)
+    await said(running, "is running")
+    running.send_signal(how)
+    ended = await end(running)
+    assert ended.code == 130
+    assert "INTERRUPTED by RUNNER" in ended.out
+    assert "Traceback" not in ended.err
+
+
+@pytest.mark.parametrize(("how", "cause"), [((), "RUNNER"), (("--force",), "FORCED")])
+async def test_an_interrupt_from_outside_stops_a_run(
+    how: tuple[str, ...], cause: str, start: Start, target: str, command: Command
+) -> None:
+    """The run's command stops although its input goes on, says so, and exits with 130."""
+    running = await start("run", "k", target=target)
+    await said(running, "is running")
+    asked = await command("interrupt", "k", "--reason", "wrong question", "--wait", *how)
+    assert asked.code == 0
+    assert f"INTERRUPTED by {cause}" in asked.out
+    assert running.stdout is not None
+    assert running.stderr is not None
+    assert f"INTERRUPTED by {cause}" in (await running.stdout.read()).decode()
+    assert await running.wait() == 130
+    assert "Traceback" not in (await running.stderr.read()).decode()
+
+
+async def test_nothing_to_stop_is_no_error(command: Command) -> None:
+    """An interrupt without a run is NO_OP and exit code 0."""
+    await command("resolve", "k")
+    asked = await command("interrupt", "k")
+    assert (asked.code, "NO_OP" in asked.out) == (0, True)
+
+
+async def test_sessions_lists_them(command: Command) -> None:
+    """One row or one JSON object for each session."""
+    await command("resolve", "a")
+    await command("resolve", "b")
+    table, lines = await asyncio.gather(command("sessions"), command("sessions", "--json"))
+    assert [json.loads(line)["key"] for line in lines.out.splitlines()] == ["agent:main:b", "agent:main:a"]
+    assert "agent:main:a" in table.out
+    assert len(table.out.splitlines()) == 3
+
+
+async def test_explain_key_and_version_ask_the_server(command: Command) -> None:
+    """The server explains its keys and says what it is."""
+    explained, version = await asyncio.gather(
+        command("explain-key", "Settings2"), command("version", "--server")
+    )
+    assert '"agent:main:Settings2" -> "agent:main:settings2"' in explained.out
+    assert "sqlite" in version.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (("resolve", "two words"), "KEY_INVALID"),
+        (("stream", "nobody"), "KEY_NOT_BOUND"),
+        (("interrupt", "--run-id", "run_none"), "RUN_NOT_FOUND"),
+        (("stream", "nobody", "--create", "--from", "rubbish"), "TOKEN_INVALID"),
+    ],
+)
+async def test_a_refusal_is_a_sentence_and_exit_code_1(
+    arguments: tuple[str, ...], reason: str, command: Command
+) -> None:
+    """The server's reason and message are on stderr, stdout is empty, nothing is a traceback."""
+    ended = await command(*arguments)
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err.startswith(f"{reason}: ")
+    assert "Traceback" not in ended.err
+
+
+async def test_no_server_is_exit_code_3(start: Start) -> None:
+    """Who is not there is named, with what to do."""
+    ended = await end(await start("resolve", "k", "--target", "127.0.0.1:1"))
+    assert ended.code == 3
+    assert "No server answers at 127.0.0.1:1" in ended.err
+    assert "--target" in ended.err
+
+
+@pytest.mark.parametrize(
+    "arguments", [("interrupt",), ("stream", "k", "--run-id", "r"), ("run",), ("nonsense",), ("resolve",)]
+)
+async def test_what_is_not_understood_is_exit_code_2(arguments: tuple[str, ...], start: Start) -> None:
+    """A usage error is found before a server is asked."""
+    ended = await end(await start(*arguments))
+    assert ended.code == 2
+    assert "Usage" in ended.err
+
+
+async def test_serve_stops_at_sigterm(start: Start, tmp_path: Path) -> None:
+    """A server tells its address, and SIGTERM ends it with 0."""
+    serving = await start(
+        "serve", "--listen", "127.0.0.1:0", "--db", str(tmp_path / "s.db"), "--log-format", "json"
+    )
+    assert serving.stdout is not None
+    ready = (await serving.stdout.readline()).decode()
+    address = re.search(r"127\.0\.0\.1:\d+", ready)
+    assert address is not None
+    asked = await end(await start("version", "--server", target=address[0]))
+    assert asked.code == 0
+    serving.send_signal(signal.SIGTERM)
+    assert await serving.wait() == 0
+
+
+async def test_serve_refuses_to_be_reachable_without_being_told(start: Start, tmp_path: Path) -> None:
+    """A bind that other machines reach needs --insecure-bind: exit code 2 and a sentence."""
+    ended = await end(await start("serve", "--listen", "0.0.0.0:0", "--db", str(tmp_path / "s.db")))
+    assert ended.code == 2
+    assert "insecure_bind" in ended.err
+    assert not (tmp_path / "s.db").exists()
+
+
+async def test_a_plain_install_says_what_is_missing() -> None:
+    """Without click there is one sentence and exit code 2."""
+    code = "import sys; sys.modules['click'] = None; from sessionplane.__main__ import main; sys.exit(main())"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", code, stdin=PIPE, stdout=PIPE, stderr=PIPE
+    )
+    ended = await end(process)
+    assert ended.code == 2
+    assert "sessionplane[server]" in ended.err
+    assert len(ended.err.splitlines()) == 1
+
+
+async def test_help_loads_neither_grpc_nor_the_server() -> None:
+    """Importing the command line stays cheap."""
+    heavy = "{'grpc', 'rich', 'pydantic', 'structlog', 'sessionplane.app', 'sessionplane.settings'}"
+    code = f"import sys, sessionplane.cli.root; print(sorted({heavy} & set(sys.modules)))"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", code, stdin=PIPE, stdout=PIPE, stderr=PIPE
+    )
+    assert (await end(process)).out.strip() == "[]"
