@@ -7,11 +7,11 @@ failure is a bug or a broken disk: it ends the loop, and whoever supervises it e
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
-from sessionplane.domain.errors import Draining, Overloaded, StorageFull, StoreBusy
+from sessionplane.domain.errors import Draining, Overloaded, SessionPlaneError, StorageFull, StoreBusy
 
 log = structlog.get_logger(__name__)
 
@@ -35,3 +35,16 @@ async def every(
                 await stop.wait()
         except TimeoutError:
             continue
+
+
+async def all_of(waiting: Sequence[Awaitable[object]], *, what: str) -> None:
+    """Wait for a step's pieces. One that fails by a bug is said aloud and hurts no other; refusals are raised."""
+    failures = [
+        outcome
+        for outcome in await asyncio.gather(*waiting, return_exceptions=True)
+        if isinstance(outcome, BaseException)
+    ]
+    for failure in failures:
+        if isinstance(failure, SessionPlaneError | asyncio.CancelledError):
+            raise failure
+        log.error("loop.piece_failed", what=what, exc_info=failure)

@@ -21,6 +21,7 @@ from sessionplane.domain.sessions import Interaction, Resolution
 from sessionplane.domain.streams import ClosingReason, Presence
 from sessionplane.live.bells import Bells, Ticket
 from sessionplane.live.feed import Feed, SessionMark, Sources
+from sessionplane.live.loops import all_of
 from sessionplane.live.tail import Tails
 from sessionplane.plane import claims, runs, sessions, streams, upkeep
 from sessionplane.plane.context import Clock, Context, pool_topic, run_topic
@@ -210,13 +211,15 @@ class ControlPlane:
 
     async def _open(self, request: StreamRequest, pending_s: float) -> Opening:
         """Open the stream, waiting for a run that does not exist yet if that is wanted."""
+        if not (request.run_id and pending_s):
+            return await self._snapshot(request)
         until_s = asyncio.get_running_loop().time() + pending_s
         with self.bells.listen(run_topic(request.namespace, request.run_id)) as ticket:
             while True:
                 try:
                     return await self._snapshot(request)
                 except RunNotFound:
-                    if not request.run_id or not await self._rung(ticket, until_s):
+                    if not await self._rung(ticket, until_s):
                         raise
 
     async def _snapshot(self, request: StreamRequest) -> Opening:
@@ -297,8 +300,7 @@ class ControlPlane:
         waiting = [self.execute(_with(upkeep.lapse, ref)) for ref in late.leases]
         waiting += [self.execute(_with(upkeep.expire, ref)) for ref in late.runs]
         waiting += [self.execute(_with(sessions.settle_presence, name)) for name in late.absent]
-        if waiting:
-            await asyncio.gather(*waiting)
+        await all_of(waiting, what="sweep")
         return max(len(late.leases), len(late.runs), len(late.absent)) == self.limits.upkeep_step_max
 
     async def _write_touched(self) -> None:

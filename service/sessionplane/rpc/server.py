@@ -36,6 +36,9 @@ OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.http2.ping_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
+    # Connections are renewed by the hour, so that clients follow their name service; calls get a minute to end.
+    ("grpc.max_connection_age_ms", 3_600_000),
+    ("grpc.max_connection_age_grace_ms", 60_000),
     # Clients in other languages ping every 10 s at the most; do not throw them out for it.
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
 )
