@@ -39,7 +39,7 @@ _INTERRUPT_MODE = _numbers(interrupts.InterruptMode, run_pb2.InterruptMode.Value
 _EVENT_KIND = _numbers(events.EventKind, event_pb2.EventKind.Value, "EVENT_KIND")
 
 
-def encode(  # noqa: PLR0917
+def encode(
     session_id: str, sequence: int, run_id: str, run_sequence: int, at_ms: int, body: events.Body
 ) -> bytes:
     """Return the entry of one event.

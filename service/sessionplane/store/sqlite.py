@@ -35,6 +35,7 @@ from sessionplane.store import statements as sql
 from sessionplane.store.contract import Committed, ReadTx, Tx
 from sessionplane.store.ownership import OwnerLock, refuse_network_file_system
 from sessionplane.store.transaction import SqliteReadTx, SqliteTx
+from sessionplane.store.turns import Turns
 from sessionplane.store.writer import Command, Group, Writer
 
 T = TypeVar("T")
@@ -104,6 +105,7 @@ class SqliteStore:
         # What was submitted and is not settled: written on the loop only, bounded by the limits.
         self._waiting = 0
         self._waiting_bytes = 0
+        self._turns = Turns(loop)
         self._points, *scanners = readers
         # The idle connections for scans, owned by whoever took one out: never more waits than threads.
         self._scanners: SimpleQueue[_Reader] = SimpleQueue()
@@ -136,6 +138,7 @@ class SqliteStore:
             raise Overloaded
         self._waiting += 1
         self._waiting_bytes += size
+        self._turns.began()
         future: Future[T] = self._loop.create_future()
         self._writer.submit(Command(command, future, size))
         return future
@@ -153,10 +156,13 @@ class SqliteStore:
         """See `contract.Store.scan`. Raises Draining after `close`, StoreFailed if it cannot be read."""
         if self._closing is not None:
             raise Draining
+        self._turns.began()
         try:
             return await self._loop.run_in_executor(self._threads, self._scan, query)
         except sqlite3.Error as error:
             raise self._read_refusal(error) from error
+        finally:
+            self._turns.ended()
 
     def on_commit(self, listener: Callable[[Committed], None]) -> None:
         """See `contract.Store.on_commit`."""
@@ -187,6 +193,7 @@ class SqliteStore:
         """Pass a group to the loop; on the writer's thread. A closed loop has nobody left to tell."""
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._deliver, group)
+        self._turns.ending()
 
     def _deliver(self, group: Group) -> None:
         """Tell the listener, then whoever waits; on the loop."""
@@ -197,6 +204,7 @@ class SqliteStore:
         for command, result, error in group.outcomes:
             self._waiting -= 1
             self._waiting_bytes -= command.size
+            self._turns.ended()
             if command.future.done():
                 continue
             if error is None:
@@ -221,6 +229,7 @@ class SqliteStore:
             return scanner.run(query)
         finally:
             self._scanners.put(scanner)
+            self._turns.ending()
 
     def _read_refusal(self, error: sqlite3.Error) -> Exception:
         refusal = failures.refusal(error)

@@ -206,8 +206,14 @@ SAVE_HEAD = "UPDATE sessions SET head_sequence = ?, head_hash = ?, log_bytes = ?
 FLOOR = "SELECT floor_sequence, floor_hash FROM sessions WHERE session_id = ?"
 # The chain hash behind one event.
 CHAIN = "SELECT chain FROM events WHERE session_id = ? AND sequence = ?"
-# A new event.
-APPEND = "INSERT INTO events (session_id, sequence, run_id, kind, data, chain) VALUES (?, ?, ?, ?, ?, ?)"
+# New events: APPEND[n - 1] writes n of them. One statement for many rows, since the interpreter's lock is
+# given up and asked for again with every step, and a busy event loop makes that wait.
+APPEND_MAX = 32
+APPEND = tuple(
+    "INSERT INTO events (session_id, sequence, run_id, kind, data, chain) VALUES (?, ?, ?, ?, ?, ?)"
+    + ", (?, ?, ?, ?, ?, ?)" * further
+    for further in range(APPEND_MAX)
+)
 # The log behind a sequence.
 ENTRIES = """
     SELECT sequence, run_id, kind, data, chain FROM events

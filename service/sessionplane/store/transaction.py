@@ -337,13 +337,15 @@ class SqliteTx(SqliteReadTx):
         self._require_usable()
         events, heads, numbers = self._unwritten, self._moved, self._renumbered
         self._unwritten, self._moved, self._renumbered = [], set(), set()
-        run_many = self._connection.executemany
+        execute = self._connection.execute
         try:
-            if events:
-                run_many(sql.APPEND, events)
-                run_many(sql.SAVE_HEAD, [(*self._heads[session_id], session_id) for session_id in heads])
-            if numbers:
-                run_many(sql.SAVE_CHANGE_NUMBER, [(each, self._numbers[each]) for each in numbers])
+            for start in range(0, len(events), sql.APPEND_MAX):
+                some = events[start : start + sql.APPEND_MAX]
+                execute(sql.APPEND[len(some) - 1], [value for event in some for value in event])
+            for session_id in heads:
+                execute(sql.SAVE_HEAD, (*self._heads[session_id], session_id))
+            for namespace in numbers:
+                execute(sql.SAVE_CHANGE_NUMBER, (namespace, self._numbers[namespace]))
         except sqlite3.Error as error:
             # The memory of this use case is ahead of its rows now: it may only be undone.
             self._spoiled = _refused(error)
