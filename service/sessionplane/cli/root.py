@@ -10,6 +10,7 @@ import click
 
 from .ask import explain_key, interrupt, resolve, sessions, version
 from .calls import EXIT_INTERRUPTED, EXIT_REFUSED
+from .demo import demo
 from .run import run
 from .serve import serve
 from .stream import stream
@@ -46,7 +47,7 @@ def root(context: click.Context, target: str) -> None:
     context.obj = target
 
 
-for command in (serve, resolve, sessions, stream, run, interrupt, explain_key, version):
+for command in (serve, resolve, sessions, stream, run, interrupt, explain_key, demo, version):
     root.add_command(command)
 
 

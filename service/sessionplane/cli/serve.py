@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 import click
@@ -53,4 +52,4 @@ def serve(listen: str | None, db: Path | None, insecure_bind: bool | None, log_f
         for problem in invalid.problems:
             say(problem)
         raise SystemExit(EXIT_USAGE) from None
-    raise SystemExit(asyncio.run(app.serve(settings)))
+    raise SystemExit(app.main(settings))
