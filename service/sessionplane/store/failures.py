@@ -47,6 +47,9 @@ class StoreUnusable(Exception):
 
 def refusal(error: Exception) -> Exception:
     """Return what the callers behind an error hear: a refusal of ours, or the error itself if it is a bug."""
+    if isinstance(error, StopIteration):
+        # A future cannot carry one.
+        return RuntimeError("a use case raised StopIteration")
     code = getattr(error, "sqlite_errorcode", None)
     if not isinstance(error, sqlite3.Error) or code is None:
         return error

@@ -30,8 +30,15 @@ class OwnerLock:
     """The right to open a database."""
 
     def __init__(self, database: Path) -> None:
-        """Take the lock. Raises StoreBusy, with the database's path, if another process has it."""
-        self._handle = os.open(f"{database}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        """Take the lock.
+
+        Raises StoreBusy, with the database's path, if another process has it, and StoreUnusable if there can be
+        no lock file beside it.
+        """
+        try:
+            self._handle = os.open(f"{database}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise StoreUnusable(f"{database}.lock cannot be opened: {error.strerror}.") from error
         try:
             fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -34,7 +34,8 @@ from sessionplane.store import connections, failures, schema
 from sessionplane.store import statements as sql
 from sessionplane.store.contract import Committed, ReadTx, Tx
 from sessionplane.store.ownership import OwnerLock, refuse_network_file_system
-from sessionplane.store.transaction import SqliteReadTx, SqliteTx
+from sessionplane.store.reading import SqliteReadTx
+from sessionplane.store.transaction import SqliteTx
 from sessionplane.store.turns import Turns
 from sessionplane.store.writer import Command, Group, Writer
 

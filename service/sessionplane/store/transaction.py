@@ -1,8 +1,7 @@
-"""One transaction as use cases see it: `SqliteReadTx` to read, `SqliteTx` to read and write.
+"""The writer's transaction as use cases see it.
 
 Owns sequences, the chain hash, change numbers, and what a use case brought (`Effects`). It must never begin,
-commit or roll back: its owner does, the writer's thread for `SqliteTx` and whoever holds the connection for
-`SqliteReadTx`.
+commit or roll back: the writer does.
 
 Theory of operation. Events that a use case appends are encoded at once and wait in its memory; they are
 written, with the heads and change numbers that they moved, before the next statement of that use case reads
@@ -19,13 +18,10 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass, field, replace
-from hashlib import blake2b
 from typing import NamedTuple
 
-from sessionplane.domain.errors import Checksum
-from sessionplane.domain.events import Body, Entry, Place, RunTerminal
+from sessionplane.domain.events import Body, Entry, RunTerminal
 from sessionplane.domain.interrupts import Interrupt
 from sessionplane.domain.keys import SessionKey
 from sessionplane.domain.runs import Run, RunState
@@ -34,17 +30,9 @@ from sessionplane.domain.sessions import Session
 from sessionplane.store import codec, failures, rows
 from sessionplane.store import statements as sql
 from sessionplane.store.contract import Request, Topic
+from sessionplane.store.reading import SqliteReadTx, next_chain
 
-_CHAIN_BYTES = 16
-_INTEGER_MAX = 2**63 - 1
 _HEADS_MAX = 10_000
-_MOVING = frozenset({"STARTING", "ACTIVE", "SUSPENDED", "CLOSING"})
-"""The states that the index sessions_moving covers."""
-
-
-def next_chain(chain: bytes, data: bytes) -> bytes:
-    """Return the hash behind an entry: over the hash before it and its bytes."""
-    return blake2b(chain + data, digest_size=_CHAIN_BYTES).digest()
 
 
 class Head(NamedTuple):
@@ -70,134 +58,6 @@ class Effects:
         """Take back what mirrors rows, latest first."""
         while self.undos:
             self.undos.pop()()
-
-
-class SqliteReadTx:
-    """See `contract.ReadTx`."""
-
-    def __init__(self, connection: sqlite3.Connection, store_id: str) -> None:
-        self._connection = connection
-        self._store_id = store_id
-
-    @property
-    def store_id(self) -> str:
-        return self._store_id
-
-    def session(self, namespace: str, session_id: str) -> Session | None:
-        row = self._row(sql.SESSION, (session_id, namespace))
-        return None if row is None else rows.session_of(row)
-
-    def session_by_key(self, namespace: str, key: SessionKey) -> Session | None:
-        row = self._row(sql.SESSION_BY_KEY, (namespace, key.text))
-        return None if row is None else rows.session_of(row)
-
-    def sessions(self, namespace: str, *, before: tuple[int, str] | None, limit: int) -> list[Session]:
-        updated_at_ms, session_id = before or (_INTEGER_MAX, "")
-        found = self._query(sql.SESSIONS, (namespace, updated_at_ms, session_id, limit))
-        return [rows.session_of(row) for row in found.fetchall()]
-
-    def sessions_in_state(self, state: str, *, after: str, limit: int) -> list[Session]:
-        statement = sql.MOVING_SESSIONS if state in _MOVING else sql.RESTING_SESSIONS
-        # A StrEnum member is a str, but only an exact one is bound without asking for adapters.
-        found = self._query(statement, (str(state), after, limit))
-        return [rows.session_of(row) for row in found.fetchall()]
-
-    def run(self, namespace: str, run_id: str) -> Run | None:
-        return self._run_or_none(sql.RUN, (namespace, run_id))
-
-    def next_queued(self, session_id: str) -> Run | None:
-        return self._run_or_none(sql.NEXT_QUEUED, (session_id,))
-
-    def queue_position(self, run: Run) -> int:
-        (position,) = self._query(sql.QUEUE_POSITION, (run.session_id, run.place, run.run_id)).fetchone()
-        return int(position)
-
-    def next_pending(self, namespace: str, pool: str) -> Run | None:
-        return self._run_or_none(sql.NEXT_PENDING, (namespace, pool))
-
-    def lane_at(self, session_id: str, sequence: int) -> Run | None:
-        run = self._run_or_none(sql.LANE_AT, (session_id, sequence))
-        if run is None or 0 < run.terminal_sequence <= sequence:
-            return None
-        return run
-
-    def leased_runs(self, *, after: tuple[str, str], limit: int) -> list[Run]:
-        found = self._query(sql.LEASED_RUNS, (*after, limit))
-        return [rows.run_of(row) for row in found.fetchall()]
-
-    def runs_due(self, *, at_ms: int, limit: int) -> list[Run]:
-        return [rows.run_of(row) for row in self._query(sql.RUNS_DUE, (at_ms, limit)).fetchall()]
-
-    def interrupt(self, namespace: str, interrupt_id: str) -> Interrupt | None:
-        row = self._row(sql.INTERRUPT, (namespace, interrupt_id))
-        return None if row is None else rows.interrupt_of(row)
-
-    def request(self, namespace: str, rpc: str, request_id: str) -> Request | None:
-        row = self._row(sql.REQUEST, (namespace, rpc, request_id))
-        return None if row is None else rows.request_of(row)
-
-    def head(self, session_id: str) -> Place:
-        row = self._row(sql.HEAD, (session_id,))
-        if row is None:
-            raise KeyError(session_id)
-        return Place(row[0], row[1])
-
-    def place(self, session_id: str, sequence: int) -> Place | None:
-        floor = self._row(sql.FLOOR, (session_id,))
-        if floor is None or sequence < floor[0]:
-            return None
-        if sequence == floor[0]:
-            return Place(*floor)
-        row = self._row(sql.CHAIN, (session_id, sequence))
-        return None if row is None else Place(sequence, row[0])
-
-    def entries(self, session_id: str, *, after: Place, limit: int, bytes_max: int) -> list[Entry]:
-        found: list[Entry] = []
-        sequence, chain, size = after.sequence, after.chain, 0
-        with closing(self._query(sql.ENTRIES, (session_id, sequence, limit))) as log:
-            for row in log:
-                entry = rows.entry_of(row)
-                size += len(entry.data)
-                if found and size > bytes_max:
-                    return found
-                sequence, chain = sequence + 1, next_chain(chain, entry.data)
-                if entry.sequence != sequence or entry.chain != chain:
-                    raise Checksum(session_id=session_id, sequence=sequence)
-                found.append(entry)
-        if len(found) < limit:
-            self._check_end(session_id, sequence)
-        return found
-
-    def output_text(self, run: Run, *, bytes_max: int) -> tuple[str, bool]:
-        if not run.first_output_sequence:
-            return "", True
-        span = (run.session_id, run.first_output_sequence, run.terminal_sequence or _INTEGER_MAX, run.run_id)
-        pieces, room = bytearray(), bytes_max
-        with closing(self._query(sql.DELTAS, span)) as deltas:
-            for (data,) in deltas:
-                piece = codec.delta_text(data).encode()
-                pieces += piece[:room]
-                room -= len(piece)
-                if room < 0:
-                    return pieces.decode(errors="ignore"), False
-        return pieces.decode(), True
-
-    def _check_end(self, session_id: str, sequence: int) -> None:
-        """Refuse a log whose last entries are gone: waiting for them would never end."""
-        row = self._row(sql.HEAD, (session_id,))
-        if row is not None and row[0] > sequence:
-            raise Checksum(session_id=session_id, sequence=sequence + 1)
-
-    def _run_or_none(self, statement: str, values: rows.Row) -> Run | None:
-        row = self._row(statement, values)
-        return None if row is None else rows.run_of(row)
-
-    def _row(self, statement: str, values: rows.Row) -> rows.Row | None:
-        row: rows.Row | None = self._query(statement, values).fetchone()
-        return row
-
-    def _query(self, statement: str, values: rows.Row) -> sqlite3.Cursor:
-        return self._connection.execute(statement, values)
 
 
 class SqliteTx(SqliteReadTx):
@@ -310,10 +170,9 @@ class SqliteTx(SqliteReadTx):
         effects.undo()
 
     def forget(self) -> None:
-        """Forget all that mirrors rows: the transaction was lost. For the writer."""
+        """Forget the use case under way and all that mirrors rows: the transaction is lost. For the writer."""
+        self.undo()
         self._heads.clear()
-        self._numbers.clear()
-        self._begin()
 
     def _load_head(self, session_id: str) -> Head:
         row = self._row(sql.HEAD, (session_id,))

@@ -162,9 +162,9 @@ class Writer:
         """Undo a group, and decide whether there can be another."""
         refusal = failures.refusal(error) if isinstance(error, Exception) else StoreFailed()
         try:
+            self._tx.forget()
             for effects in reversed(group.kept):
                 effects.undo()
-            self._tx.forget()
             if self._connection.in_transaction:
                 self._connection.execute(sql.ROLLBACK)
             if isinstance(refusal, StorageFull):
