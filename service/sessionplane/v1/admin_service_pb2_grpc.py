@@ -60,7 +60,7 @@ class AdminServiceServicer(object):
 
     def ExplainKey(self, request, context):
         """Shows the canonical form of a key and each rule that led to it. Reads no session.
-        Errors: KEY_INVALID, AGENT_MISMATCH.
+        Errors: KEY_INVALID, AGENT_MISMATCH, LIMIT_EXCEEDED, FIELD_INVALID (a malformed agent).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

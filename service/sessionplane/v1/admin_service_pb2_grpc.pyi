@@ -37,7 +37,7 @@ class AdminServiceStub:
     """Says what this server is and which bounds it keeps."""
     ExplainKey: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ExplainKeyRequest, _admin_service_pb2.ExplainKeyResponse]
     """Shows the canonical form of a key and each rule that led to it. Reads no session.
-    Errors: KEY_INVALID, AGENT_MISMATCH.
+    Errors: KEY_INVALID, AGENT_MISMATCH, LIMIT_EXCEEDED, FIELD_INVALID (a malformed agent).
     """
 
 @_typing.type_check_only
@@ -49,7 +49,7 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """Says what this server is and which bounds it keeps."""
     ExplainKey: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ExplainKeyRequest, _admin_service_pb2.ExplainKeyResponse]  # type: ignore[assignment]
     """Shows the canonical form of a key and each rule that led to it. Reads no session.
-    Errors: KEY_INVALID, AGENT_MISMATCH.
+    Errors: KEY_INVALID, AGENT_MISMATCH, LIMIT_EXCEEDED, FIELD_INVALID (a malformed agent).
     """
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -70,7 +70,7 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.ExplainKeyResponse, _abc.Awaitable[_admin_service_pb2.ExplainKeyResponse]]:
         """Shows the canonical form of a key and each rule that led to it. Reads no session.
-        Errors: KEY_INVALID, AGENT_MISMATCH.
+        Errors: KEY_INVALID, AGENT_MISMATCH, LIMIT_EXCEEDED, FIELD_INVALID (a malformed agent).
         """
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
