@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import re
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
@@ -170,6 +169,15 @@ async def test_an_interrupt_from_outside_stops_a_run(
     assert "Traceback" not in (await running.stderr.read()).decode()
 
 
+async def test_a_run_that_is_over_is_not_run_again(command: Command) -> None:
+    """The same --run-id again publishes nothing, says so, shows how the run ended, and is no success."""
+    await command("run", "k", "--run-id", "mine", given="first")
+    again = await command("run", "k", "--run-id", "mine", given="second")
+    assert again.code == 1
+    assert "was not published" in again.err
+    assert 'SUCCEEDED by RUNNER  "first"' in again.out
+
+
 async def test_nothing_to_stop_is_no_error(command: Command) -> None:
     """An interrupt without a run is NO_OP and exit code 0."""
     await command("resolve", "k")
@@ -238,11 +246,8 @@ async def test_serve_stops_at_sigterm(start: Start, tmp_path: Path) -> None:
     serving = await start(
         "serve", "--listen", "127.0.0.1:0", "--db", str(tmp_path / "s.db"), "--log-format", "json"
     )
-    assert serving.stdout is not None
-    ready = (await serving.stdout.readline()).decode()
-    address = re.search(r"127\.0\.0\.1:\d+", ready)
-    assert address is not None
-    asked = await end(await start("version", "--server", target=address[0]))
+    ready = json.loads(await said(serving, "server.ready"))
+    asked = await end(await start("version", "--server", target=ready["address"]))
     assert asked.code == 0
     serving.send_signal(signal.SIGTERM)
     assert await serving.wait() == 0

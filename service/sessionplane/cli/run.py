@@ -67,6 +67,7 @@ def run(
         claim = await _claim(client, started.run.run_id, lease_s)
         if claim is None:
             ended = await client.get_run(started.run.run_id)
+            say(f"Run {ended.run_id} ended before it was this runner's. Standard input was not published.")
             return _print(ended.run_id, ended.terminal, as_lines=as_lines) or EXIT_REFUSED
         return await _drive(client, claim, as_lines=as_lines)
 

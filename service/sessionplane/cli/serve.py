@@ -37,6 +37,9 @@ def serve(listen: str | None, db: Path | None, insecure_bind: bool | None, log_f
 
     Each flag overrides its environment variable (SESSIONPLANE_LISTEN, SESSIONPLANE_DB, ...), which overrides
     the default. A bind that other machines can reach is refused without --insecure-bind.
+
+    Exit codes of its own: 75, another server has the database; 78, the database or the address cannot be
+    used; 70, the server broke while it ran.
     """
     try:
         from sessionplane import app
