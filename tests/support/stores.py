@@ -1,0 +1,56 @@
+"""Stores for tests: which ones there are, and how a test holds their writer still."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol
+
+from sessionplane.domain.limits import Limits
+from sessionplane.store.contract import Store
+from sessionplane.store.sqlite import open_store
+
+
+class ClosableStore(Store, Protocol):
+    """A store that a test can end."""
+
+    async def close(self) -> None:
+        """Settle what is queued and let go of the database."""
+
+
+OpenStore = Callable[..., Awaitable[ClosableStore]]
+"""(limits=...) -> the test's one database, opened; again after it was closed."""
+
+
+async def _open_sqlite(folder: Path, limits: Limits) -> ClosableStore:
+    return open_store(folder / "sessionplane.db", limits=limits)
+
+
+OPENERS = {"sqlite": _open_sqlite}
+"""Another backend joins the contract's tests by an entry here."""
+
+
+class HeldWriter:
+    """Hold a store's writer inside a use case, so that what is submitted meanwhile is one group."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._free = threading.Event()
+
+    async def __aenter__(self) -> None:
+        inside = threading.Event()
+
+        def use_case(_: object) -> None:
+            inside.set()
+            self._free.wait(timeout=10)
+
+        self._future = self._store.submit(use_case)
+        inside.wait(timeout=10)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._free.set()
+        await self._future
