@@ -1,0 +1,198 @@
+"""key-spelling: every spelling of a key reaches the same session, on every path, before and after a restart.
+
+Seen in the wild: writes used the key as it was sent and reads its canonical form, so that a session was there until the
+process restarted, and was an orphan afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import grpc
+import pytest
+
+from sessionplane.v1 import session_service_pb2 as pb
+from sessionplane.v1.session_pb2 import RESOLUTION_EXISTING, SessionRef
+from tests.support.refusals import refused
+from tests.support.rows import rows
+from tests.support.serving import Served, serving
+from tests.support.story import check_log, terminals
+from tests.support.wire import Wire
+
+CANONICAL = "agent:main:settings2"
+SPELLINGS = [
+    "settings2",
+    CANONICAL,
+    "AGENT:Main:Settings2",
+    " settings2\t",
+    "agent:main:agent:main:settings2",
+]
+
+
+async def _resolve(wire: Wire, key: str) -> str:
+    return (await wire.resolve(key)).session.session_id
+
+
+async def _get(wire: Wire, key: str) -> str:
+    return (await wire.get(key)).session.session_id
+
+
+async def _start(wire: Wire, key: str) -> str:
+    return (await wire.start(key)).session.session_id
+
+
+async def _interrupt(wire: Wire, key: str) -> str:
+    return (await wire.interrupt(key)).interrupt.session_id
+
+
+async def _follow(wire: Wire, key: str) -> str:
+    async with wire.stream(key) as stream:
+        return stream.opened.session.session_id
+
+
+async def _resolve_and_follow(wire: Wire, key: str) -> str:
+    async with wire.stream(resolve=pb.ResolveSessionRequest(session=SessionRef(key=key))) as stream:
+        return stream.opened.session.session_id
+
+
+async def _resume(wire: Wire, key: str) -> str:
+    token = (await wire.get(CANONICAL)).resume_token
+    async with wire.stream(key, resume_token=token) as stream:
+        return stream.opened.session.session_id
+
+
+async def _list_events(wire: Wire, key: str) -> str:
+    return (await wire.log(key))[0].session_id
+
+
+async def _bind_again(wire: Wire, key: str) -> str:
+    session_id = (await wire.get(CANONICAL)).session.session_id
+    answer = await wire.resolve(key, bind_session_id=session_id)
+    assert answer.resolution == RESOLUTION_EXISTING
+    return answer.session.session_id
+
+
+Reach = Callable[[Wire, str], Awaitable[str]]
+PATHS = [_resolve, _get, _start, _interrupt, _follow, _resolve_and_follow, _resume, _list_events, _bind_again]
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_every_spelling_reaches_the_session_on_every_path(server: Served, path: Reach) -> None:
+    """Whatever names a session by its key reads the key in the same way."""
+    session_id = (await server.wire.resolve("settings2")).session.session_id
+    assert {await path(server.wire, spelling) for spelling in SPELLINGS} == {session_id}
+    assert len(rows(server.database)["sessions"]) == 1
+
+
+@pytest.mark.parametrize("written", SPELLINGS)
+async def test_another_spelling_after_a_restart_finds_the_session_and_its_log(
+    tmp_path: Path, written: str
+) -> None:
+    """What was written under one spelling is read under all others when the server came back."""
+    async with serving(tmp_path / "plane.db") as server:
+        started = await server.wire.start(written)
+        await server.wire.run_through(started.run.run_id, "done")
+        before = await server.wire.log(written)
+    async with serving(tmp_path / "plane.db") as server:
+        for spelling in SPELLINGS:
+            assert (await server.wire.resolve(spelling)).session.session_id == started.session.session_id
+            assert await server.wire.log(spelling) == before
+        again = await server.wire.start("Settings2")
+        assert again.session.session_id == started.session.session_id
+        await server.wire.run_through(again.run.run_id)
+        log = await server.wire.log(CANONICAL)
+    check_log(log)
+    assert terminals(log) == ["SUCCEEDED/RUNNER"] * 2
+
+
+async def test_a_run_under_way_is_found_under_another_spelling_after_a_restart(tmp_path: Path) -> None:
+    """A subscriber that comes back with its own spelling sees the end of the run that it left."""
+    async with serving(tmp_path / "plane.db") as server:
+        started = await server.wire.start("settings2")
+        held = await server.wire.hold(started.run.run_id)
+        await server.wire.publish(held, "before ")
+    async with (
+        serving(tmp_path / "plane.db") as server,
+        server.wire.stream(" SETTINGS2", until=pb.STREAM_UNTIL_RUN_END) as stream,
+    ):
+        assert stream.opened.run.run_id == started.run.run_id
+        await server.wire.publish(held, "after")
+        await server.wire.finish(held)
+        await stream.rest()
+    assert stream.ended_by == "RUN_END"
+    assert stream.events[-1].run_terminal.output_text == "before after"
+
+
+async def test_only_the_canonical_form_is_kept_and_shown(server: Served) -> None:
+    """Answers, events and rows name the canonical key, whatever was sent."""
+    started = await server.wire.start(" SETTINGS2")
+    assert started.session.key == started.run.session_key == CANONICAL
+    assert (await server.wire.get_run(started.run.run_id)).session_key == CANONICAL
+    moved = [
+        event.session_moved.key
+        for event in await server.wire.log("settings2")
+        if event.HasField("session_moved")
+    ]
+    assert moved == [CANONICAL]
+    kept = rows(server.database)
+    assert [row[1] for row in kept["keys"]] == [CANONICAL]
+    assert b"SETTINGS2" not in repr(kept).encode()
+
+
+async def test_an_echoed_key_is_always_accepted(server: Served) -> None:
+    """The key of an answer, sent back, names the same session, for every kind of key."""
+    for raw in (
+        "main",
+        "Direct:Ann",
+        "telegram:group:-1",
+        "signal:group:AbC=",
+        "cron:nightly",
+        "ÄPFEL",
+        "thread:topic:4",
+    ):
+        first = (await server.wire.resolve(raw)).session
+        again = (await server.wire.resolve(first.key)).session
+        assert (again.key, again.session_id) == (first.key, first.session_id)
+
+
+async def test_the_agent_hint_and_the_agent_in_the_key_are_the_same_agent(server: Served) -> None:
+    """A bare key belongs to the hint's agent, and another agent's key of the same name is another session."""
+    hinted = SessionRef(key="notes", agent="Work")
+    by_hint = await server.wire.sessions.ResolveSession(pb.ResolveSessionRequest(session=hinted))
+    assert by_hint.session.key == "agent:work:notes"
+    assert (await server.wire.resolve("AGENT:work:Notes")).session.session_id == by_hint.session.session_id
+    assert (await server.wire.resolve("notes")).session.session_id != by_hint.session.session_id
+
+
+async def test_letters_that_only_look_alike_are_different_keys(server: Served) -> None:
+    """Composed and decomposed text is one key; a letter of another script makes another one."""
+    composed = await server.wire.resolve("caf\N{LATIN SMALL LETTER E WITH ACUTE}")
+    decomposed = await server.wire.resolve("cafe\N{COMBINING ACUTE ACCENT}")
+    cyrillic = await server.wire.resolve("c\N{CYRILLIC SMALL LETTER A}f\N{LATIN SMALL LETTER E WITH ACUTE}")
+    assert composed.session.session_id == decomposed.session.session_id
+    assert composed.session.session_id != cyrillic.session.session_id
+
+
+NO_KEYS = [
+    "agent:main",
+    "agent:main::x",
+    "two words",
+    "nul\0",
+    "agent:bad id!:x",
+    "global",
+    "zero\N{ZERO WIDTH SPACE}",
+]
+
+
+@pytest.mark.parametrize(
+    "path", [_resolve, _get, _start, _interrupt, _follow, _resolve_and_follow, _list_events]
+)
+async def test_a_key_that_is_none_is_refused_on_every_path(server: Served, path: Reach) -> None:
+    """No path repairs a key, and none guesses: each refuses it by name and changes nothing."""
+    before = rows(server.database)
+    for key in NO_KEYS:
+        refusal = await refused(path(server.wire, key))
+        assert (refusal.code, refusal.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "KEY_INVALID")
+        assert (refusal.metadata or {})["field"].endswith("session.key")
+    assert rows(server.database) == before
