@@ -79,8 +79,9 @@ class Follower(Protocol):
 class Tail:
     """The newest events of one session, as long as somebody follows it.
 
-    `head` is the newest sequence known to be committed. The entries are without a gap and end at `head`, or
-    there are none. Bounded by `tail_events_max` and `tail_bytes_max`.
+    `head` is the newest sequence known to be committed. The entries are without a gap. They may end before `head`,
+    since a feed that begins reads the head from the log, which may hold a commit that the loop is still to be told
+    of. Bounded by `tail_events_max` and `tail_bytes_max`.
     """
 
     def __init__(self, head: int, limits: Limits) -> None:
@@ -111,10 +112,11 @@ class Tail:
             del self._entries[:half]
 
     def slice(self, after: Place, wanted: Filter) -> Slice | None:
-        """Return what lies behind `after`, as much as fits one frame; None if the tail does not reach back there
-        or there is nothing.
-        """
-        if not self._entries or not self._entries[0].sequence <= after.sequence + 1 <= self.head:
+        """Return what lies behind `after`, as much as fits one frame; None if the next entry is not here."""
+        if (
+            not self._entries
+            or not self._entries[0].sequence <= after.sequence + 1 <= self._entries[-1].sequence
+        ):
             return None
         known = self._slices.get((after.sequence, wanted))
         if known is None:
