@@ -17,6 +17,7 @@ from sessionplane.domain.runs import Run, RunOutcome, RunState
 from sessionplane.domain.sessions import Session, SessionCause, SessionState
 from sessionplane.store import codec
 from sessionplane.store.contract import Committed, ReadTx, Request, Store, Topic, Tx
+from sessionplane.v1.session_service_pb2 import EventBatch
 from tests.support.stores import ClosableStore, HeldWriter, OpenStore
 from tests.support.values import (
     NAMESPACE,
@@ -447,11 +448,10 @@ class TestInterruptsAndRequests:
 
     @staticmethod
     def known(store: Store) -> list[str]:
-        return [
-            each
-            for each in "abcd"
-            if store.read(lambda tx, each=each: tx.request(NAMESPACE, "StartRun", each))
-        ]
+        def query(tx: ReadTx) -> list[str]:
+            return [each for each in "abcd" if tx.request(NAMESPACE, "StartRun", each)]
+
+        return store.read(query)
 
 
 def request(name: str, *, at_ms: int = NOW_MS, **ids: str) -> Request:
@@ -493,7 +493,7 @@ class TestLogs:
         await add(store, session(1))
         await say(store, "a", "b", "c")
         joined = b"".join(each.data for each in log(store))
-        assert [each.output_delta.text for each in codec.EventBatch.FromString(joined).events] == [
+        assert [each.output_delta.text for each in EventBatch.FromString(joined).events] == [
             "a",
             "b",
             "c",
@@ -607,11 +607,10 @@ class TestCommits:
     async def test_commands_run_in_the_order_of_submission(self, store: Store) -> None:
         """And their futures are done in that order."""
         done: list[int] = []
-        futures = []
-        for number in range(50):
-            future = store.submit(lambda _, number=number: number)
+        numbers = iter(range(50))
+        futures = [store.submit(lambda _: next(numbers)) for _ in range(50)]
+        for future in futures:
             future.add_done_callback(lambda each: done.append(each.result()))
-            futures.append(future)
         assert await asyncio.gather(*futures) == list(range(50))
         assert done == list(range(50))
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol
@@ -54,3 +56,14 @@ class HeldWriter:
     ) -> None:
         self._free.set()
         await self._future
+
+
+def overwrite_events(database: Path) -> None:
+    """Damage a closed database as a bad disk does: the first page of the events is garbage."""
+    with closing(sqlite3.connect(database)) as connection:
+        found = "SELECT rootpage FROM sqlite_schema WHERE name = 'events'"
+        (page,) = connection.execute(found).fetchone()
+        (size,) = connection.execute("PRAGMA page_size").fetchone()
+    with database.open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(b"\xff" * size)

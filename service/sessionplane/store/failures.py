@@ -9,7 +9,8 @@ disk. In WAL mode it can be believed all the same: pages are appended behind the
 transaction counts only when its last page, the commit frame, is there whole. A failed write therefore means
 that there is none; SQLite rolls back, the next transaction writes over the same place, and a crash in between
 finds frames without a commit and drops them. The writer still asks the connection whether it can be used
-before it goes on.
+before it goes on. A disk that turned read-only looks the same and is answered the same: nothing is lost, and
+somebody has to look.
 
 Why the other IOERRs do not. A failed fsync may have lost pages that the kernel has already dropped, and an
 error after the commit frame (the shared index, the fsync itself) leaves a commit that was reported as failed
@@ -45,16 +46,18 @@ class StoreUnusable(Exception):
     """The file cannot be this server's database. The message is for the operator who started it."""
 
 
-def refusal(error: Exception) -> Exception:
+def refusal(error: BaseException) -> Exception:
     """Return what the callers behind an error hear: a refusal of ours, or the error itself if it is a bug."""
     if isinstance(error, StopIteration):
         # A future cannot carry one.
-        return RuntimeError("a use case raised StopIteration")
+        return _caused(RuntimeError("a use case raised StopIteration"), error)
+    if not isinstance(error, Exception):
+        return _caused(StoreFailed(), error)
     code = getattr(error, "sqlite_errorcode", None)
-    if not isinstance(error, sqlite3.Error) or code is None:
+    if code is None:
         return error
     refused = _REFUSALS.get(code) or _REFUSALS.get(code & _PRIMARY)
-    return error if refused is None else refused()
+    return error if refused is None else _caused(refused(), error)
 
 
 def is_taken(error: sqlite3.IntegrityError) -> bool:
@@ -64,4 +67,11 @@ def is_taken(error: sqlite3.IntegrityError) -> bool:
 
 def another(error: Exception) -> Exception:
     """Return an equal refusal: one exception raised in two tasks would mix their tracebacks."""
-    return type(error)(**error.details) if isinstance(error, SessionPlaneError) else error
+    if not isinstance(error, SessionPlaneError):
+        return error
+    return _caused(type(error)(**error.details), error.__cause__)
+
+
+def _caused(error: Exception, cause: BaseException | None) -> Exception:
+    error.__cause__ = cause
+    return error

@@ -21,6 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+from sessionplane.domain.errors import StoreFailed
 from sessionplane.domain.events import Body, Entry, RunTerminal
 from sessionplane.domain.interrupts import Interrupt
 from sessionplane.domain.keys import SessionKey
@@ -55,9 +56,15 @@ class Effects:
     undos: list[Callable[[], None]] = field(default_factory=list)
 
     def undo(self) -> None:
-        """Take back what mirrors rows, latest first."""
-        while self.undos:
-            self.undos.pop()()
+        """Take back what mirrors rows, latest first.
+
+        Raises StoreFailed if that fails: memory would go on saying what no row says.
+        """
+        try:
+            while self.undos:
+                self.undos.pop()()
+        except Exception as error:
+            raise StoreFailed from error
 
 
 class SqliteTx(SqliteReadTx):

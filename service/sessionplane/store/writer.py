@@ -160,7 +160,7 @@ class Writer:
 
     def _abandon(self, commands: list[Command], group: Group, error: BaseException) -> Group:
         """Undo a group, and decide whether there can be another."""
-        refusal = failures.refusal(error) if isinstance(error, Exception) else StoreFailed()
+        refusal = failures.refusal(error)
         try:
             self._tx.forget()
             for effects in reversed(group.kept):
@@ -170,11 +170,9 @@ class Writer:
             if isinstance(refusal, StorageFull):
                 self._connection.execute(sql.META, ("store_id",)).fetchall()
         except Exception as second:  # noqa: BLE001 - whatever it is, memory or file are in doubt
-            second.__cause__ = error if isinstance(error, Exception) else None
             refusal = StoreFailed()
             refusal.__cause__ = second
         if isinstance(refusal, StoreFailed):
-            refusal.__cause__ = refusal.__cause__ or error
             self._fatal = refusal
         return self._refuse(commands, refusal)
 
