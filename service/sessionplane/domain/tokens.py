@@ -19,9 +19,9 @@ TOKEN_VERSION = 1
 HASH_BYTES = 8
 
 _LAYOUT = Struct(f">B16s16sQ{HASH_BYTES}s")
-_PAGE_LAYOUT = Struct(">8sQ")
+_PAGE_LAYOUT = Struct(">8sq")
 _CHECK = Struct(">I")
-_TEXT_MAX = 128
+_TEXT_MAX = 256
 
 
 def stamp(chain: bytes) -> bytes:
@@ -54,8 +54,7 @@ class TokenWriter:
 
     def at(self, sequence: int, chain: bytes) -> str:
         """Return the token of the place behind `sequence`, where the chain hash begins with `chain`."""
-        packed = _LAYOUT.pack(TOKEN_VERSION, self._store, self._session, sequence, stamp(chain))
-        return urlsafe_b64encode(packed + _CHECK.pack(crc32(packed))).rstrip(b"=").decode()
+        return _sealed(_LAYOUT.pack(TOKEN_VERSION, self._store, self._session, sequence, stamp(chain)))
 
 
 def parse_resume_token(text: str) -> ResumeToken:
@@ -87,8 +86,7 @@ class PageToken:
 
     def encode(self) -> str:
         """Return the text that callers get."""
-        packed = _PAGE_LAYOUT.pack(self.arguments[:8], self.number) + self.row_id.encode()
-        return urlsafe_b64encode(packed + _CHECK.pack(crc32(packed))).rstrip(b"=").decode()
+        return _sealed(_PAGE_LAYOUT.pack(self.arguments[:8], self.number) + self.row_id.encode())
 
 
 def parse_page_token(text: str, *, arguments: bytes) -> PageToken:
@@ -103,17 +101,31 @@ def parse_page_token(text: str, *, arguments: bytes) -> PageToken:
     packed, check = raw[: -_CHECK.size], raw[-_CHECK.size :]
     if _CHECK.unpack(check)[0] != crc32(packed):
         raise PageTokenInvalid
-    stamp, number = _PAGE_LAYOUT.unpack(packed[:head])
-    if stamp != arguments[:8]:
+    belongs, number = _PAGE_LAYOUT.unpack(packed[:head])
+    row_id = packed[head:]
+    # The check is no secret, so whoever makes a token may put anything there.
+    if belongs != arguments[:8] or number < 0 or not row_id.isascii():
         raise PageTokenInvalid
-    return PageToken(arguments=stamp, number=number, row_id=packed[head:].decode())
+    return PageToken(arguments=belongs, number=number, row_id=row_id.decode())
+
+
+def _sealed(packed: bytes) -> str:
+    return _encode(packed + _CHECK.pack(crc32(packed)))
+
+
+def _encode(raw: bytes) -> str:
+    return urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
 def _decode(text: str) -> bytes | None:
-    """Undo base64; None if it is none. The bound keeps garbage from costing anything."""
-    if not text or len(text) > _TEXT_MAX * 2 or not text.isascii():
+    """Undo base64; None if it is none, or not written as we write it: the library skips what it does not know.
+
+    The bound keeps garbage from costing anything.
+    """
+    if not text or len(text) > _TEXT_MAX or not text.isascii():
         return None
     try:
-        return urlsafe_b64decode(text + "=" * (-len(text) % 4))
-    except (Base64Error, ValueError):
+        raw = urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    except Base64Error:
         return None
+    return raw if _encode(raw) == text else None
