@@ -1,0 +1,111 @@
+"""The states of a session: every edge that the specification names, and no other."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+
+from sessionplane.domain.errors import InvalidTransition
+from sessionplane.domain.sessions import (
+    TRANSITIONS,
+    SessionCause,
+    SessionState,
+    allows,
+    next_state,
+)
+from tests.support.values import session
+
+EDGES = """
+    CREATED    RUN_CLAIMED      STARTING
+    CREATED    CLOSED           ENDED
+    CREATED    SUPERSEDED       ENDED
+    CREATED    DELETED          ENDED
+    CREATED    EXPIRED          ENDED
+    CREATED    RUN_ENDED        ENDED
+    STARTING   RUN_STARTED      ACTIVE
+    STARTING   CLOSED           ENDED
+    STARTING   SUPERSEDED       ENDED
+    STARTING   DELETED          ENDED
+    STARTING   RUN_ENDED        ENDED
+    ACTIVE     DETACHED         DETACHED
+    ACTIVE     SUSPENDED        SUSPENDED
+    ACTIVE     CLOSE_REQUESTED  CLOSING
+    ACTIVE     CLOSED           ENDED
+    ACTIVE     SUPERSEDED       ENDED
+    ACTIVE     DELETED          ENDED
+    DETACHED   ATTACHED         ACTIVE
+    DETACHED   SUSPENDED        SUSPENDED
+    DETACHED   CLOSE_REQUESTED  CLOSING
+    DETACHED   CLOSED           ENDED
+    DETACHED   SUPERSEDED       ENDED
+    DETACHED   DELETED          ENDED
+    DETACHED   EXPIRED          ENDED
+    SUSPENDED  ATTACHED         ACTIVE
+    SUSPENDED  SUSPEND_EXPIRED  DETACHED
+    SUSPENDED  CLOSE_REQUESTED  CLOSING
+    SUSPENDED  CLOSED           ENDED
+    SUSPENDED  SUPERSEDED       ENDED
+    SUSPENDED  DELETED          ENDED
+    CLOSING    RUN_ENDED        ENDED
+    CLOSING    CLOSE_EXPIRED    ENDED
+    CLOSING    CLOSED           ENDED
+    CLOSING    SUPERSEDED       ENDED
+    CLOSING    DELETED          ENDED
+    ENDED      RESUMED          CREATED
+"""
+"""from, cause, to: what docs/lifecycle.md promises. A session suspended with somebody attached wakes by ATTACHED."""
+
+ALLOWED = {
+    (SessionState(state), SessionCause(cause)): SessionState(target)
+    for state, cause, target in (line.split() for line in EDGES.strip().splitlines())
+}
+PAIRS = list(product(SessionState, SessionCause))
+
+
+@pytest.mark.parametrize(("state", "cause"), PAIRS)
+def test_a_cause_leads_where_the_specification_says(state: SessionState, cause: SessionCause) -> None:
+    """Each pair of state and cause is an edge of the specification or refused with both names."""
+    target = ALLOWED.get((state, cause))
+    assert allows(state, cause) is (target is not None)
+    if target is not None:
+        assert next_state(state, cause) is target
+        return
+    with pytest.raises(InvalidTransition) as refused:
+        next_state(state, cause)
+    assert refused.value.details == {"subject": "The session", "from": state, "to": cause}
+
+
+def test_every_state_has_a_row() -> None:
+    """The table is total, so that asking it never fails by a missing state."""
+    assert set(TRANSITIONS) == set(SessionState)
+
+
+def test_every_state_can_be_reached_and_left() -> None:
+    """No state is a dead end or an island: ENDED is left by resuming."""
+    targets = {target for row in TRANSITIONS.values() for target in row.values()}
+    assert targets == set(SessionState)
+    assert all(TRANSITIONS.values())
+
+
+def test_the_table_cannot_be_changed() -> None:
+    """What may happen is fixed once the module is loaded."""
+    with pytest.raises(TypeError):
+        TRANSITIONS[SessionState.ENDED] = {}  # type: ignore[index]
+
+
+def test_every_live_state_can_lose_its_key() -> None:
+    """Losing the key or being deleted ends a session from wherever it is."""
+    for state in set(SessionState) - {SessionState.ENDED}:
+        assert next_state(state, SessionCause.SUPERSEDED) is SessionState.ENDED
+        assert next_state(state, SessionCause.DELETED) is SessionState.ENDED
+
+
+@pytest.mark.parametrize(
+    ("active_run_id", "queued_run_count", "running"),
+    [("", 0, False), ("run_1", 0, True), ("", 1, True), ("run_1", 2, True)],
+)
+def test_queued_runs_count_as_running(active_run_id: str, queued_run_count: int, running: bool) -> None:
+    """A session runs while any run of it is unfinished."""
+    asked = session(active_run_id=active_run_id, queued_run_count=queued_run_count)
+    assert asked.running is running
