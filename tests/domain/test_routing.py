@@ -24,7 +24,7 @@ suspend   | not found | refuse    | refuse    | suspend   | suspend     | no-op 
 close     | not found | end       | end       | close     | close       | close       | no-op           | no-op          | no-op
 reset     | create    | supersede | supersede | supersede | supersede   | supersede   | supersede       | supersede      | refuse
 delete    | no-op     | delete    | delete    | delete    | delete      | delete      | delete          | delete         | delete
-"""
+"""  # noqa: E501 - a table is read across
 
 WORDS = {
     "create": "create",
