@@ -231,7 +231,7 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("page", generate.pages(), ids=lambda page: page.name)
+@pytest.mark.parametrize("page", generate.pages(), ids=lambda page: str(page.relative_to(TOP)))
 def test_links_lead_somewhere(page: Path) -> None:
     """Every relative link is a file that is there, and every anchor a heading in it."""
     for link in _LINK.finditer(page.read_text(encoding="utf-8")):

@@ -21,14 +21,14 @@ _FENCED = re.compile(r"^```(?P<language>\w+)(?P<words>[ \w-]*)\n(?P<text>.*?)^``
 class Block:
     """One fenced block, with where it stands."""
 
-    page: str
+    page: Path
     line: int
     language: str
     words: frozenset[str]
     text: str
 
     def __str__(self) -> str:
-        return f"{self.page}:{self.line}"
+        return f"{self.page.parent.name}/{self.page.name}:{self.line}"
 
 
 def blocks(page: Path) -> list[Block]:
@@ -36,7 +36,7 @@ def blocks(page: Path) -> list[Block]:
     text = page.read_text(encoding="utf-8")
     return [
         Block(
-            page=page.name,
+            page=page,
             line=text.count("\n", 0, found.start()) + 1,
             language=found["language"],
             words=frozenset(found["words"].split()),
