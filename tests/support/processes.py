@@ -44,7 +44,7 @@ class ServerProcess:
         self.database = database
         self.port = port or free_port()
         self.address = f"127.0.0.1:{self.port}"
-        self._errors = database.with_suffix(".stderr")
+        self._errors = database.with_name(f"{self.port}-{database.stem}.stderr")
         bounds = SHRUNK | dict(limits or {})
         self._environment = os.environ | {
             f"SESSIONPLANE_LIMITS__{name.upper()}": str(value) for name, value in bounds.items()

@@ -7,6 +7,7 @@ as the error that it is, because a deserializer that raises would leak the parse
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
@@ -25,10 +26,19 @@ M = TypeVar("M", bound=Message)
 
 
 class Gate:
-    """Whether calls are let in. One for the whole server, closed as it begins to stop."""
+    """Whether calls are let in, and how many came. One for the whole server, closed as it begins to stop."""
 
     def __init__(self) -> None:
         self.open = True
+        self.came = 0
+
+    async def quiet(self, *, pause_s: float, most_s: float) -> None:
+        """Wait until nobody came for a pause, at most for a while."""
+        for _ in range(round(most_s / pause_s)):
+            came = self.came
+            await asyncio.sleep(pause_s)
+            if self.came == came:
+                return
 
 
 def guarded_parse(message: type[M], *, bytes_max: int) -> Callable[[bytes], M | SessionPlaneError]:
@@ -89,6 +99,7 @@ def _guarded(behaviour: Callable[..., Awaitable[Any]], *, name: str, gate: Gate)
     """Guard a method with one request."""
 
     async def call(request: Message | SessionPlaneError, context: Context) -> Any:
+        gate.came += 1
         try:
             if isinstance(request, SessionPlaneError):
                 raise request
