@@ -189,9 +189,12 @@ async def serve(settings: Settings) -> int:
         async with running(settings) as server:
             log.info("server.ready", address=server.address, db=str(settings.db), store=server.store.store_id)
             return await _stopped(server)
-    except (StoreBusy, StoreUnusable, BindFailed) as error:
+    except StoreBusy as error:
+        sys.stderr.write(f"sessionplane: {settings.db}: {error}\n")
+        return TEMPORARY
+    except (StoreUnusable, BindFailed) as error:
         sys.stderr.write(f"sessionplane: {error}\n")
-        return TEMPORARY if isinstance(error, StoreBusy) else CONFIGURATION
+        return CONFIGURATION
 
 
 async def _stopped(server: Running) -> int:
