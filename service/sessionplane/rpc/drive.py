@@ -70,7 +70,7 @@ class Look:
 class Leave:
     """The stream is over: with an error, or because the runner closed its side."""
 
-    error: SessionPlaneError | None
+    error: BaseException | None
 
 
 Item = Published | Extended | Reported | Look | Leave
@@ -138,6 +138,8 @@ class _Drive:
         topic = run_topic(self._holder.namespace, self._holder.run_id)
         with self._plane.bells.listen(topic) as ticket:
             helpers = [asyncio.create_task(self._read()), asyncio.create_task(self._watch(ticket))]
+            for helper in helpers:
+                helper.add_done_callback(self._ended)
             try:
                 self._put(Look())
                 while await self._answer(await self._next()):
@@ -149,6 +151,11 @@ class _Drive:
                 for helper in helpers:
                     helper.cancel()
                 await asyncio.gather(*helpers, return_exceptions=True)
+
+    def _ended(self, helper: asyncio.Task[None]) -> None:
+        """Let what a helper raised end the stream in its turn: a refusal, or a bug that must not hide."""
+        if not helper.cancelled() and helper.exception() is not None:
+            self._put(Leave(helper.exception()))
 
     def leave(self, error: SessionPlaneError) -> None:
         """End the stream, once what stands in line before is answered."""
@@ -165,18 +172,15 @@ class _Drive:
         return self._line.popleft()
 
     async def _read(self) -> None:
-        """Submit what the runner sends, as long as there is room in the window."""
-        try:
-            while True:
-                request = await self._context.read()
-                if request is grpc.aio.EOF:
-                    return self._put(Leave(None))
-                if isinstance(request, SessionPlaneError):
-                    return self.leave(request)
-                await self._room.acquire()
-                self._put(self._submit(request))
-        except SessionPlaneError as error:
-            self.leave(error)
+        """Submit what the runner sends, as long as there is room in the window; raises what that raises."""
+        while True:
+            request = await self._context.read()
+            if request is grpc.aio.EOF:
+                return self._put(Leave(None))
+            if isinstance(request, SessionPlaneError):
+                raise request
+            await self._room.acquire()
+            self._put(self._submit(request))
 
     def _submit(self, request: pb.DriveRunRequest) -> Item:
         """Queue the use case for one message. Raises what reading it and submitting it raise."""
@@ -210,11 +214,11 @@ class _Drive:
         raise FieldInvalid(field="request", problem=problem)
 
     async def _watch(self, ticket: Ticket) -> None:
-        """Look at the run whenever its bell rings."""
+        """Look at the run whenever its bell rings. Raises Draining when the server stops."""
         while True:
             await ticket.wait()
             if self._plane.draining:
-                return self.leave(Draining())
+                raise Draining
             self._put(Look())
 
     async def _answer(self, item: Item) -> bool:
