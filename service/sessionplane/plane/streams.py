@@ -223,11 +223,16 @@ def _opening(
             until=until,
             until_run_id=until_run.run_id if until_run else "",
             discover_after=(resumed_at or view.head).sequence,
-            until_generation=0 if resumed_at else view.session.generation,
+            until_generation=0 if resumed_at else _generation(view.session),
             goal=goal,
             goal_reason=reason,
         ),
     )
+
+
+def _generation(session: Session) -> int:
+    """Return the generation whose end a fresh stream waits for; of an ended session the whole log comes first."""
+    return session.generation + (session.state is SessionState.ENDED)
 
 
 def _goal(
