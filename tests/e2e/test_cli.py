@@ -190,6 +190,7 @@ async def test_sessions_lists_them(command: Command) -> None:
     await command("resolve", "a")
     await command("resolve", "b")
     table, lines = await asyncio.gather(command("sessions"), command("sessions", "--json"))
+    assert (table.code, lines.code) == (0, 0), table.err + lines.err
     assert [json.loads(line)["key"] for line in lines.out.splitlines()] == ["agent:main:b", "agent:main:a"]
     assert "agent:main:a" in table.out
     assert len(table.out.splitlines()) == 3
