@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
-from sessionplane.domain.errors import Draining, Overloaded, RunNotFound, SessionPlaneError, StreamLimit
+from sessionplane.domain.errors import Draining, RunNotFound, SessionPlaneError, StreamLimit
 from sessionplane.domain.events import Entry, Place
 from sessionplane.domain.keys import KeySettings, SessionKey
 from sessionplane.domain.limits import Limits
@@ -21,7 +21,7 @@ from sessionplane.domain.sessions import Interaction, Resolution
 from sessionplane.domain.streams import ClosingReason, Presence
 from sessionplane.live.bells import Bells, Ticket
 from sessionplane.live.feed import Feed, SessionMark, Sources
-from sessionplane.live.loops import all_of
+from sessionplane.live.loops import PASSING, all_of
 from sessionplane.live.tail import Tails
 from sessionplane.plane import claims, runs, sessions, streams, upkeep
 from sessionplane.plane.context import Clock, Context, pool_topic, run_topic
@@ -70,7 +70,7 @@ class ControlPlane:
         self._creating: dict[tuple[str, SessionKey], asyncio.Future[sessions.Resolved]] = {}
         # Last interactions that wait for the sweep. Bounded by touched_sessions_max.
         self._touched: dict[tuple[str, str], int] = {}
-        # Streams that closed while the writer's queue was full. Bounded by the open streams.
+        # Streams that closed while nothing could be written. Bounded by the streams that were open.
         self._departed: list[tuple[str, str]] = []
         self._swept_at_ms = clock.monotonic_ms()
         self._ready_at_ms = self._swept_at_ms
@@ -242,13 +242,20 @@ class ControlPlane:
             self._depart(opening.view.session.namespace, opening.view.session.session_id)
 
     def _depart(self, namespace: str, session_id: str) -> None:
-        """Detach. When the writer's queue is full the sweep does it."""
+        """Detach. When the writer's queue or the disk is full the sweep tries again."""
+
+        def settle(detached: asyncio.Future[None]) -> None:
+            if not detached.cancelled() and isinstance(detached.exception(), PASSING):
+                self._departed.append((namespace, session_id))
+
         try:
-            self.execute(lambda tx, context: sessions.detach(tx, namespace, session_id, context))
-        except Overloaded:
+            detached = self.execute(lambda tx, use: sessions.detach(tx, namespace, session_id, use))
+        except PASSING:
             self._departed.append((namespace, session_id))
         except SessionPlaneError:
             return  # The server stops; a restart begins with nobody attached.
+        else:
+            detached.add_done_callback(settle)
 
     def _feed(self, opening: Opening) -> Feed:
         session_id = opening.view.session.session_id
@@ -288,20 +295,22 @@ class ControlPlane:
         departed, self._departed = self._departed, []
         for namespace, session_id in departed:
             self._depart(namespace, session_id)
-        while await self._sweep_step():
-            continue
+        await self._settle_late()
         await self._write_touched()
         await self._settle_after_start(now_ms)
         await self.execute(upkeep.forget)
 
-    async def _sweep_step(self) -> bool:
-        """Deal with one step of what is late; True if there may be more."""
-        late = await self.execute(upkeep.due)
-        waiting = [self.execute(_with(upkeep.lapse, ref)) for ref in late.leases]
-        waiting += [self.execute(_with(upkeep.expire, ref)) for ref in late.runs]
-        waiting += [self.execute(_with(sessions.settle_presence, name)) for name in late.absent]
-        await all_of(waiting, what="sweep")
-        return max(len(late.leases), len(late.runs), len(late.absent)) == self.limits.upkeep_step_max
+    async def _settle_late(self) -> None:
+        """Deal with all that is late, step by step; a step that could not be dealt with is left to the next sweep."""
+        before: upkeep.Due | None = None
+        while (late := await self.execute(upkeep.due)) != before:
+            waiting = [self.execute(_with(upkeep.lapse, ref)) for ref in late.leases]
+            waiting += [self.execute(_with(upkeep.expire, ref)) for ref in late.runs]
+            waiting += [self.execute(_with(sessions.settle_presence, name)) for name in late.absent]
+            await all_of(waiting, what="sweep")
+            if not late.fills(self.limits.upkeep_step_max):
+                return
+            before = late
 
     async def _write_touched(self) -> None:
         touched, self._touched = self._touched, {}

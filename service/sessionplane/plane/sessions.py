@@ -24,6 +24,7 @@ from sessionplane.domain.sessions import (
     Session,
     SessionCause,
     SessionState,
+    allows,
     next_state,
 )
 from sessionplane.plane.context import Call, Context, recall, remember
@@ -239,25 +240,25 @@ def move(tx: Tx, session: Session, cause: SessionCause, context: Context) -> Ses
 
 
 def attach(tx: Tx, session: Session, context: Context) -> Session:
-    """Count one more attached stream, and wake the session if it waited for one."""
-    before = context.presence.attached(session.session_id)
+    """Count one more attached stream, and wake the session if it waits for one."""
     tx.on_undo(context.presence.arrive(session.session_id))
-    if before == 0 and routing.route(Verb.ATTACH, session) is Action.ACTIVATE:
+    if routing.route(Verb.ATTACH, session) is Action.ACTIVATE:
         return move(tx, session, SessionCause.ATTACHED, context)
     return session
 
 
-def detach(_tx: Tx, namespace: str, session_id: str, context: Context) -> None:
+def detach(tx: Tx, namespace: str, session_id: str, context: Context) -> None:
     """Count one less; the session lingers after the last one, since people reload pages."""
     until_ms = context.monotonic_ms + context.limits.detach_linger_ms
-    context.presence.leave(namespace, session_id, linger_until_ms=until_ms)
+    tx.on_undo(context.presence.leave(namespace, session_id, linger_until_ms=until_ms))
 
 
 def settle_presence(tx: Tx, name: tuple[str, str], context: Context) -> None:
     """Move a session (namespace, id) that nobody came back to. Does nothing if somebody did, or it is elsewhere."""
     namespace, session_id = name
-    if context.presence.attached(session_id) or context.presence.lingering(session_id):
+    if not context.presence.missed(session_id, now_ms=context.monotonic_ms):
         return
+    tx.on_undo(context.presence.give_up(session_id))
     session = tx.session(namespace, session_id)
-    if session is not None and session.state is SessionState.ACTIVE:
+    if session is not None and allows(session.state, SessionCause.DETACHED):
         move(tx, session, SessionCause.DETACHED, context)

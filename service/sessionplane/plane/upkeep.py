@@ -25,9 +25,13 @@ class Due:
     runs: Sequence[RunRef]
     absent: Sequence[tuple[str, str]]
 
+    def fills(self, step: int) -> bool:
+        """Say whether a step was too short for it, so that there may be more."""
+        return max(len(self.leases), len(self.runs), len(self.absent)) >= step
+
 
 def due(tx: ReadTx, context: Context) -> Due:
-    """Collect what is late. What is in `absent` is handed out once; the rest comes again until it is dealt with."""
+    """Collect what is late. It comes again until it is dealt with."""
     step = context.limits.upkeep_step_max
     return Due(
         leases=context.leases.due(now_ms=context.monotonic_ms, limit=step),

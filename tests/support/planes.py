@@ -1,0 +1,332 @@
+"""A control plane on a real file, driven use case by use case, with time and ids that a test decides about.
+
+`Bench` says each use case in a few words; what it returns is what the use case returned. `contents` is everything
+that a refused call must not change: each row of each table, and the writer's memory of leases and subscribers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from sessionplane.domain.errors import SessionPlaneError
+from sessionplane.domain.events import Custom, OutputDelta, Place, Published
+from sessionplane.domain.interrupts import InterruptMode
+from sessionplane.domain.keys import KeySettings, canonical
+from sessionplane.domain.limits import Limits
+from sessionplane.domain.runs import Run, RunOutcome, RunPolicy, RunReport, RunState
+from sessionplane.domain.sessions import Interaction, Session
+from sessionplane.plane import claims, interrupts, runners, runs, sessions
+from sessionplane.plane.claims import Claimed, ClaimRequest, Holder
+from sessionplane.plane.context import Call, Context
+from sessionplane.plane.interrupts import Interrupted, InterruptRequest
+from sessionplane.plane.plane import ControlPlane
+from sessionplane.plane.runners import Finished, FinishRequest, Heard, PublishRequest
+from sessionplane.plane.runs import RunSpec, RunView, Started, StartRequest
+from sessionplane.plane.sessions import Resolved, ResolveRequest, SessionRef
+from sessionplane.rpc.streams import read_mark
+from sessionplane.store import codec
+from sessionplane.store.contract import Tx
+from sessionplane.store.sqlite import SqliteStore, open_store
+from sessionplane.v1.event_pb2 import Event
+from tests.support.clock import Counting, FakeClock
+from tests.support.rows import rows
+from tests.support.story import check_log, story
+
+T = TypeVar("T")
+E = TypeVar("E", bound=SessionPlaneError)
+
+NAMESPACE = "default"
+KEY = "agent:main:main"
+LEASE_MS = 15_000
+START_MS = 60_000
+RUN_MS = 600_000
+GRACE_MS = 10_000
+
+
+def ref(name: str) -> SessionRef:
+    """Name a session by its id, or by any spelling of its key."""
+    if name.startswith("ses_"):
+        return SessionRef(session_id=name)
+    return SessionRef(key=canonical(name, settings=KeySettings()))
+
+
+def call(rpc: str, request_id: str = "", content: str = "") -> Call:
+    """Say who calls what; calls with the same content are the same request."""
+    return Call(namespace=NAMESPACE, rpc=rpc, request_id=request_id, fingerprint=content.encode())
+
+
+def spec(where: str = KEY, text: str = "", **given: Any) -> RunSpec:
+    """Say what to run; the same text and policy for the same session are the same work."""
+    policy = given.get("policy", RunPolicy.ENQUEUE)
+    values: dict[str, Any] = {"start_timeout_ms": START_MS, "run_timeout_ms": RUN_MS}
+    values["input"] = codec.run_pb2.Payload(text=text).SerializeToString() if text else b""
+    values["fingerprint"] = f"{where} {text} {policy}".encode()
+    return RunSpec(**values | given)
+
+
+class Bench:
+    """One plane. `reopen` is a restart of the process."""
+
+    def __init__(self, database: Path, limits: Limits) -> None:
+        self.database = database
+        self.limits = limits
+        self.clock = FakeClock()
+        self.ids = Counting()
+        self.tokens: dict[str, str] = {}
+        """The lease token that a run was last claimed with."""
+
+    def open(self) -> None:
+        """Open the file; `ControlPlane.start` is up to the test."""
+        self.store: SqliteStore = open_store(self.database, limits=self.limits)
+        self.plane = ControlPlane(
+            self.store,
+            clock=self.clock,
+            new_id=self.ids.new_id,
+            new_secret=self.ids.new_secret,
+            read_mark=read_mark,
+            limits=self.limits,
+            keys=KeySettings(),
+        )
+
+    async def reopen(self, *, after_ms: int = 0) -> None:
+        """Stop, be away for a while, and start again."""
+        await self.store.close()
+        self.clock.advance(after_ms)
+        self.open()
+        await self.plane.start()
+
+    async def do(self, use_case: Callable[..., T], *given: Any, **named: Any) -> T:
+        """Run a use case in a transaction of its own."""
+        return await self.plane.execute(lambda tx, context: use_case(tx, *given, context, **named))
+
+    async def write(self, change: Callable[[Tx, Context], T]) -> T:
+        """Change rows past the use cases, to reach what no use case of this release leads to."""
+        return await self.plane.execute(change)
+
+    async def resolve(
+        self,
+        name: str = KEY,
+        *,
+        bind: str = "",
+        request_id: str = "",
+        content: str = "",
+        interaction: Interaction = Interaction.USER,
+        **more: Any,
+    ) -> Resolved:
+        """Resolve, as the plane does it."""
+        return await self.plane.resolve(
+            ResolveRequest(
+                call=call("ResolveSession", request_id, content or name),
+                session=ref(name),
+                bind_session_id=bind,
+                interaction=interaction,
+                **more,
+            )
+        )
+
+    async def start(
+        self,
+        name: str | None = KEY,
+        text: str = "",
+        *,
+        request_id: str = "",
+        content: str = "",
+        interaction: Interaction = Interaction.USER,
+        **given: Any,
+    ) -> Started:
+        """Start a run; in a new session if none is named."""
+        request = StartRequest(
+            call=call("StartRun", request_id, content or f"{name} {text}"),
+            session=None if name is None else ref(name),
+            run=spec(name or "", text, **given),
+            interaction=interaction,
+        )
+        return await self.do(runs.start, request)
+
+    async def claim(
+        self, run_id: str = "", *, pool: str = "", request_id: str = "", lease_ms: int = LEASE_MS
+    ) -> Claimed | None:
+        """Ask for a run once, without waiting; remember its lease token."""
+        request = ClaimRequest(
+            call=call("ClaimRun", request_id, f"{run_id} {pool}"),
+            run_id=run_id,
+            pool=pool,
+            runner_id="runner",
+            lease_ms=lease_ms,
+        )
+        claimed = await self.do(claims.claim, request)
+        if claimed is not None and claimed.lease is not None:
+            self.tokens[claimed.run.run.run_id] = claimed.lease.token
+        return claimed
+
+    def holder(self, run_id: str, token: str = "") -> Holder:
+        """Show the lease that a run was last claimed with, or another."""
+        return Holder(
+            namespace=NAMESPACE, run_id=run_id, lease_token=token or self.tokens.get(run_id, "none")
+        )
+
+    async def running(self, name: str = KEY, text: str = "", **given: Any) -> Run:
+        """Start a run and claim it."""
+        run_id = (await self.start(name, text, **given)).run.run_id
+        claimed = await self.claim(run_id)
+        assert claimed is not None
+        return claimed.run.run
+
+    async def publish(self, run_id: str, *events: str | Published, first: int = 0, token: str = "") -> Heard:
+        """Publish text, or whatever else."""
+        bodies = [OutputDelta(text=each) if isinstance(each, str) else each for each in events]
+        request = PublishRequest(holder=self.holder(run_id, token), events=bodies, first_run_sequence=first)
+        return await self.do(runners.publish, request)
+
+    async def heartbeat(self, run_id: str, *, acknowledged: str = "", token: str = "") -> Heard:
+        """Say that the runner lives."""
+        return await self.do(
+            runners.heartbeat, self.holder(run_id, token), acknowledged_interrupt_id=acknowledged
+        )
+
+    async def finish(
+        self,
+        run_id: str,
+        text: str | None = None,
+        *,
+        outcome: RunOutcome = RunOutcome.SUCCEEDED,
+        token: str = "",
+        **report: Any,
+    ) -> Finished:
+        """Report how the run ended."""
+        given = RunReport(outcome=outcome, output_text=text, **report)
+        request = FinishRequest(
+            holder=self.holder(run_id, token), report=given, fingerprint=repr(given).encode()
+        )
+        return await self.do(runners.finish, request)
+
+    async def release(self, run_id: str, *, request_id: str = "", token: str = "") -> RunView:
+        """Give the run back."""
+        return await self.do(claims.release, call("ReleaseRun", request_id), self.holder(run_id, token))
+
+    async def interrupt(
+        self,
+        name: str = "",
+        *,
+        run_id: str = "",
+        request_id: str = "",
+        content: str = "",
+        mode: InterruptMode = InterruptMode.GRACEFUL,
+        grace_ms: int = GRACE_MS,
+        **more: Any,
+    ) -> Interrupted:
+        """Ask that a run stop: the named one, or the active one of a session."""
+        request = InterruptRequest(
+            call=call("Interrupt", request_id, content or f"{name} {run_id} {mode}"),
+            session=ref(name) if name else None,
+            run_id=run_id,
+            mode=mode,
+            grace_ms=grace_ms,
+            **more,
+        )
+        return await self.do(interrupts.interrupt, request)
+
+    async def attach(self, session_id: str) -> Session:
+        """Count one more attached stream."""
+
+        def use_case(tx: Tx, context: Context) -> Session:
+            return sessions.attach(tx, sessions.require(tx, NAMESPACE, session_id), context)
+
+        return await self.plane.execute(use_case)
+
+    async def detach(self, session_id: str) -> None:
+        """Count one less."""
+        await self.do(sessions.detach, NAMESPACE, session_id)
+
+    async def pass_time(self, ms: int) -> None:
+        """Let time pass at the pace of the sweep, so that no sweep comes late."""
+        step = self.limits.sweep_ms
+        while ms > 0:
+            self.clock.advance(min(step, ms))
+            ms -= step
+            await self.plane.sweep()
+
+    def session(self, name: str = KEY) -> Session:
+        """Read a session."""
+        return self.plane.read(lambda tx: sessions.get_session(tx, NAMESPACE, ref(name))).session
+
+    def run(self, run_id: str) -> Run:
+        """Read a run."""
+        return self.plane.read(lambda tx: runs.require_run(tx, NAMESPACE, run_id))
+
+    def view(self, run_id: str) -> RunView:
+        """Read a run with its session and place in line."""
+        return self.plane.read(lambda tx: runs.get_run(tx, NAMESPACE, run_id))
+
+    def log(self, name: str = KEY) -> list[Event]:
+        """Read the session's log."""
+        session_id = self.session(name).session_id
+        entries = self.plane.read(
+            lambda tx: tx.entries(session_id, after=Place(0, b""), limit=10_000, bytes_max=1 << 30)
+        )
+        return [codec.decode(entry.data) for entry in entries]
+
+    def story(self, name: str = KEY, *, behind: int = 0, run_id: str = "") -> list[str]:
+        """Tell the session's log, or what lies behind a sequence, or one run's part."""
+        return story(self.log(name)[behind:], run_id=run_id)
+
+    def contents(self) -> Mapping[str, Any]:
+        """Everything that a refused call must leave as it is."""
+        return {
+            **rows(self.database),
+            "leases": dict(self.plane._leases._terms),
+            "attached": dict(self.plane._attached._counts),
+            "lingers": dict(self.plane._attached._lingers),
+        }
+
+    async def refused(self, kind: type[E], asked: Awaitable[Any]) -> E:
+        """Await a call that must be refused, and make sure that nothing has changed."""
+        before = self.contents()
+        with pytest.raises(kind) as refusal:
+            await asked
+        assert self.contents() == before
+        return refusal.value
+
+    def check_end(self, run_id: str) -> Event:
+        """Make sure that a finished run has one terminal, its last event, and that its row agrees; return it."""
+        run = self.run(run_id)
+        log = self.log(run.session_id)
+        check_log(log)
+        mine = [event for event in log if event.run_id == run_id]
+        terminal = mine[-1]
+        assert [event.HasField("run_terminal") for event in mine].count(True) == 1
+        assert run.state is RunState.FINISHED
+        assert (run.terminal_sequence, run.terminal) == (
+            terminal.sequence,
+            terminal.run_terminal.SerializeToString(),
+        )
+        assert codec.run_pb2.RunOutcome.Name(terminal.run_terminal.outcome) == f"RUN_OUTCOME_{run.outcome}"
+        assert run.due_at_ms is None
+        return terminal
+
+
+def custom(kind: str) -> Custom:
+    """An event of the runner's own."""
+    return Custom(type=kind)
+
+
+@asynccontextmanager
+async def open_bench(database: Path, **bounds: int) -> AsyncIterator[Bench]:
+    """Open a plane, and close its file in the end."""
+    made = Bench(database, Limits(**bounds))
+    made.open()
+    await made.plane.start()
+    try:
+        yield made
+    finally:
+        await made.store.close()
+
+
+def kinds(events: Sequence[Event]) -> list[str]:
+    """The kinds of events, in order."""
+    return [event.WhichOneof("body") or "" for event in events]
