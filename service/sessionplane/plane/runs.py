@@ -153,8 +153,8 @@ def _ready(tx: Tx, request: StartRequest, context: Context) -> Session:
     if action is Action.REFUSE_FINAL:
         raise SessionEnded(session_id=session.session_id, successor=session.superseded_by)
     if action is Action.END_THEN_RESUME:
+        # The end of its last run ends a closing session, too.
         session = end_all(tx, session, context)
-        session = sessions.move(tx, session, SessionCause.CLOSED, context)
     if action is not Action.ADMIT:
         session = sessions.move(tx, session, SessionCause.RESUMED, context)
     return session
