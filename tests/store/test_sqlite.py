@@ -65,6 +65,7 @@ DAMAGE: dict[str, tuple[str, int]] = {
     "a changed byte": ("UPDATE events SET data = CAST(data || 'x' AS BLOB) WHERE sequence = 2", 2),
     "a changed hash": ("UPDATE events SET chain = zeroblob(16) WHERE sequence = 2", 2),
     "a missing event": ("DELETE FROM events WHERE sequence = 2", 2),
+    "an event at another sequence": ("UPDATE events SET sequence = 9 WHERE sequence = 4", 4),
     "a missing end": ("DELETE FROM events WHERE sequence >= 2", 2),
     "an event of another place": (
         "UPDATE events SET data = e.data FROM events e WHERE events.sequence = 2",

@@ -107,14 +107,17 @@ async def test_a_full_disk_fails_the_whole_group_and_nothing_is_handed_out(store
         tx.on_undo(lambda: undone.append("first"))
         tx.append(ONE, created(), at_ms=NOW_MS)
 
+    def also_first(tx: Tx) -> None:
+        tx.on_undo(lambda: undone.append("also first"))
+
     def second(tx: Tx) -> None:
         tx.on_undo(lambda: undone.append("second 1"))
         tx.on_undo(lambda: undone.append("second 2"))
         too_large(tx)
 
-    results = await together(store, first, second, first)
-    assert [type(each) for each in results] == [StorageFull] * 3
-    assert undone == ["second 2", "second 1", "first"]
+    results = await together(store, first, also_first, second, first)
+    assert [type(each) for each in results] == [StorageFull] * 4
+    assert undone == ["second 2", "second 1", "also first", "first"]
     assert (commits, events(store)) == ([], 0)
 
 
