@@ -185,10 +185,13 @@ def _configure_logs(settings: Settings) -> None:
 
 async def serve(settings: Settings) -> int:
     """Serve until SIGTERM or SIGINT, or until the server breaks; returns the exit code."""
+    asked = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, asked.set)
     try:
         async with running(settings) as server:
             log.info("server.ready", address=server.address, db=str(settings.db), store=server.store.store_id)
-            return await _stopped(server)
+            return await _stopped(server, asked)
     except StoreBusy as error:
         sys.stderr.write(f"sessionplane: {settings.db}: {error}\n")
         return TEMPORARY
@@ -197,13 +200,9 @@ async def serve(settings: Settings) -> int:
         return CONFIGURATION
 
 
-async def _stopped(server: Running) -> int:
-    """Wait for a signal or a break; returns the exit code."""
-    loop = asyncio.get_running_loop()
-    asked = asyncio.Event()
+async def _stopped(server: Running, asked: asyncio.Event) -> int:
+    """Wait until stopping is asked for, or for a break; returns the exit code."""
     server.broken.add_done_callback(lambda _: asked.set())
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, asked.set)
     await asked.wait()
     if server.broken.done():
         log.error("server.broken", cause=repr(server.broken.result()))

@@ -26,6 +26,7 @@ def lease(seconds: float = 15.0) -> run_pb2.Lease:
     granted = run_pb2.Lease(token="secret", epoch=1)
     granted.expire_time.FromDatetime(now + timedelta(seconds=seconds))
     granted.next_heartbeat_time.FromDatetime(now + timedelta(seconds=seconds / 3))
+    granted.duration.FromTimedelta(timedelta(seconds=seconds))
     return granted
 
 

@@ -180,11 +180,9 @@ class Drive:
         self._on_change()
 
     def _renew(self, lease: Lease) -> None:
-        # The two times are by the server's clock. Their distance is two thirds of the lease by any clock, so
-        # a wrong clock here does no harm.
-        distance = lease.expire_time.ToDatetime() - lease.next_heartbeat_time.ToDatetime()
-        self._heartbeat_s = max(distance.total_seconds() / 2, 0.1)
-        self._lease_s = self._heartbeat_s * 3
+        # The span, not the times: those are by the server's clock.
+        self._lease_s = lease.duration.ToTimedelta().total_seconds()
+        self._heartbeat_s = max(self._lease_s / 3, 0.1)
         self._heard_at_s = self._loop.time()
 
     async def _send(self, call: _Call) -> None:

@@ -42,6 +42,7 @@ class LeaseView:
     epoch: int
     expires_at_ms: int
     next_heartbeat_at_ms: int
+    lease_ms: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +150,7 @@ def lease_view(run: Run, context: Context) -> LeaseView:
         epoch=run.lease_epoch,
         expires_at_ms=expires_at_ms,
         next_heartbeat_at_ms=expires_at_ms - run.lease_ms * 2 // 3,
+        lease_ms=run.lease_ms,
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from sessionplane.domain.events import Place
@@ -152,6 +153,7 @@ def lease(view: LeaseView) -> run_pb2.Lease:
         epoch=view.epoch,
         expire_time=timestamp(view.expires_at_ms),
         next_heartbeat_time=timestamp(view.next_heartbeat_at_ms),
+        duration=Duration(seconds=view.lease_ms // 1000, nanos=view.lease_ms % 1000 * 1_000_000),
     )
 
 

@@ -636,6 +636,7 @@ class Lease(_message.Message):
     EPOCH_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     NEXT_HEARTBEAT_TIME_FIELD_NUMBER: _builtins.int
+    DURATION_FIELD_NUMBER: _builtins.int
     token: _builtins.str
     """Secret. Send it with everything that the runner does."""
     epoch: _builtins.int
@@ -648,6 +649,12 @@ class Lease(_message.Message):
     def next_heartbeat_time(self) -> _timestamp_pb2.Timestamp:
         """When to be heard next at the latest: a third of the lease from now."""
 
+    @_builtins.property
+    def duration(self) -> _duration_pb2.Duration:
+        """How long it is granted for each time. A runner that heartbeats every third of it needs no clock in common
+        with the server.
+        """
+
     def __init__(
         self,
         *,
@@ -655,10 +662,11 @@ class Lease(_message.Message):
         epoch: _builtins.int = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
         next_heartbeat_time: _timestamp_pb2.Timestamp | None = ...,
+        duration: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "next_heartbeat_time", b"next_heartbeat_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "expire_time", b"expire_time", "next_heartbeat_time", b"next_heartbeat_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "expire_time", b"expire_time", "next_heartbeat_time", b"next_heartbeat_time", "token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "epoch", b"epoch", "expire_time", b"expire_time", "next_heartbeat_time", b"next_heartbeat_time", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
