@@ -6,14 +6,14 @@ that a refused call must not change: each row of each table, and the writer's me
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 
-from sessionplane.domain.errors import SessionPlaneError
+from sessionplane.domain.errors import SessionPlaneError, StorageFull
 from sessionplane.domain.events import Custom, OutputDelta, Place, Published
 from sessionplane.domain.interrupts import InterruptMode
 from sessionplane.domain.keys import KeySettings, canonical
@@ -315,6 +315,12 @@ def custom(kind: str) -> Custom:
     return Custom(type=kind)
 
 
+def lose_the_commit(tx: Any, _context: object) -> None:
+    """A use case that ends the transaction of its whole group, as a full disk does."""
+    tx._connection.execute("ROLLBACK")
+    raise StorageFull
+
+
 @asynccontextmanager
 async def open_bench(database: Path, **bounds: int) -> AsyncIterator[Bench]:
     """Open a plane, and close its file in the end."""
@@ -325,8 +331,3 @@ async def open_bench(database: Path, **bounds: int) -> AsyncIterator[Bench]:
         yield made
     finally:
         await made.store.close()
-
-
-def kinds(events: Sequence[Event]) -> list[str]:
-    """The kinds of events, in order."""
-    return [event.WhichOneof("body") or "" for event in events]
