@@ -56,6 +56,23 @@ def custom(kind: str) -> runner.NewEvent:
     return runner.NewEvent(custom=CustomEvent(type=kind))
 
 
+def publication(held: Held, *texts: str, first: int = 0) -> runner.PublishEventsRequest:
+    """A request that publishes pieces of text; `first` is the run sequence of the first one."""
+    return runner.PublishEventsRequest(
+        run_id=held.run_id,
+        lease_token=held.lease_token,
+        events=[delta(text) for text in texts],
+        first_run_sequence=first,
+    )
+
+
+def report(
+    held: Held, outcome: RunOutcome.ValueType = RUN_OUTCOME_SUCCEEDED, **more: Any
+) -> runner.FinishRunRequest:
+    """A request that reports how a run ended."""
+    return runner.FinishRunRequest(run_id=held.run_id, lease_token=held.lease_token, outcome=outcome, **more)
+
+
 class Wire:
     """The stubs of one channel, and short forms of the calls that tests make often."""
 
@@ -115,13 +132,7 @@ class Wire:
 
     async def publish(self, held: Held, *texts: str, first: int = 0) -> runner.PublishEventsResponse:
         """Publish pieces of text."""
-        request = runner.PublishEventsRequest(
-            run_id=held.run_id,
-            lease_token=held.lease_token,
-            events=[delta(text) for text in texts],
-            first_run_sequence=first,
-        )
-        return await self.runs.PublishEvents(request, timeout=DEADLINE_S)
+        return await self.runs.PublishEvents(publication(held, *texts, first=first), timeout=DEADLINE_S)
 
     async def heartbeat(self, held: Held, *, acknowledged: str = "") -> runner.HeartbeatRunResponse:
         """Say that the runner lives."""
@@ -131,13 +142,10 @@ class Wire:
         return await self.runs.HeartbeatRun(request, timeout=DEADLINE_S)
 
     async def finish(
-        self, held: Held, outcome: RunOutcome.ValueType = RUN_OUTCOME_SUCCEEDED, **report: Any
+        self, held: Held, outcome: RunOutcome.ValueType = RUN_OUTCOME_SUCCEEDED, **more: Any
     ) -> runner.FinishRunResponse:
         """Report how a run ended."""
-        request = runner.FinishRunRequest(
-            run_id=held.run_id, lease_token=held.lease_token, outcome=outcome, **report
-        )
-        return await self.runs.FinishRun(request, timeout=DEADLINE_S)
+        return await self.runs.FinishRun(report(held, outcome, **more), timeout=DEADLINE_S)
 
     async def release(self, held: Held) -> runner.ReleaseRunResponse:
         """Give a run back."""
