@@ -167,7 +167,9 @@ class Tx(ReadTx, Protocol):
         """Delete remembered requests that are older; return how many."""
 
     def wake(self, topic: Topic) -> None:
-        """Wake whoever waits for the topic, once this is committed."""
+        """Wake whoever waits for the topic, after this is committed. Asked for twice, it is told twice: each run
+        that a pool gets wakes a runner of its own.
+        """
 
     def on_undo(self, undo: Callable[[], None]) -> None:
         """Call `undo` if this use case or its commit fails: for memory that mirrors rows, owned by the

@@ -52,7 +52,7 @@ class Effects:
     """What a use case brought besides rows."""
 
     entries: dict[str, list[Entry]] = field(default_factory=dict)
-    topics: dict[Topic, None] = field(default_factory=dict)
+    topics: list[Topic] = field(default_factory=list)
     undos: list[Callable[[], None]] = field(default_factory=list)
 
     def undo(self) -> None:
@@ -152,7 +152,7 @@ class SqliteTx(SqliteReadTx):
         return self._execute(sql.FORGET_REQUESTS, (before_ms, limit)).rowcount
 
     def wake(self, topic: Topic) -> None:
-        self._effects.topics[topic] = None
+        self._effects.topics.append(topic)
 
     def on_undo(self, undo: Callable[[], None]) -> None:
         self._effects.undos.append(undo)

@@ -70,8 +70,8 @@ class Group:
         return merged
 
     def topics(self) -> tuple[Topic, ...]:
-        """The topics to wake, each once."""
-        return tuple({topic: None for effects in self.kept for topic in effects.topics})
+        """The topics to wake, in order and as often as it was asked for."""
+        return tuple(topic for effects in self.kept for topic in effects.topics)
 
 
 class Writer:
