@@ -38,7 +38,6 @@ log = structlog.get_logger(__name__)
 
 # Exit codes of `serve`, after sysexits.h.
 OK = 0
-UNAVAILABLE = 69
 SOFTWARE = 70
 TEMPORARY = 75
 CONFIGURATION = 78
@@ -190,7 +189,13 @@ async def serve(settings: Settings) -> int:
         asyncio.get_running_loop().add_signal_handler(number, asked.set)
     try:
         async with running(settings) as server:
-            log.info("server.ready", address=server.address, db=str(settings.db), store=server.store.store_id)
+            log.info(
+                "server.ready",
+                address=server.address,
+                db=str(settings.db),
+                store=server.store.store_id,
+                sqlite=connections.verdict(),
+            )
             return await _stopped(server, asked)
     except StoreBusy as error:
         sys.stderr.write(f"sessionplane: {settings.db}: {error}\n")

@@ -179,7 +179,7 @@ class LogBehindToken(SessionPlaneError):
 
 
 class Checksum(SessionPlaneError):
-    """The log of session {session_id} is damaged at sequence {sequence}. It is not served; restore a backup."""
+    """Session {session_id} has another past at sequence {sequence}: its log is damaged, or a copy was restored."""
 
     reason = "CHECKSUM"
 
@@ -220,12 +220,6 @@ class Overloaded(SessionPlaneError):
     reason = "OVERLOADED"
 
 
-class Starting(SessionPlaneError):
-    """The server is starting. Try again shortly."""
-
-    reason = "STARTING"
-
-
 class Draining(SessionPlaneError):
     """The server is stopping. Try again: another process may have taken over."""
 
@@ -242,6 +236,18 @@ class StoreFailed(SessionPlaneError):
     """The database failed and the server is stopping. Try again: what became of this call, its request_id tells."""
 
     reason = "STORE_FAILED"
+
+
+class MaxAge(SessionPlaneError):
+    """The stream has reached the age at which the server renews it. Resume with the newest token."""
+
+    reason = "MAX_AGE"
+
+
+class Credential(SessionPlaneError):
+    """The credential is not, or no longer, good. Get a new one."""
+
+    reason = "CREDENTIAL"
 
 
 class Disconnected(SessionPlaneError):

@@ -49,6 +49,7 @@ CODES: dict[type[SessionPlaneError], grpc.StatusCode] = {
     errors.StoreReplaced: _Code.FAILED_PRECONDITION,
     errors.RunInProgress: _Code.ABORTED,
     errors.Disconnected: _Code.ABORTED,
+    errors.Credential: _Code.UNAUTHENTICATED,
     errors.TokenCompacted: _Code.OUT_OF_RANGE,
     errors.LogBehindToken: _Code.DATA_LOSS,
     errors.Checksum: _Code.DATA_LOSS,
@@ -58,7 +59,7 @@ CODES: dict[type[SessionPlaneError], grpc.StatusCode] = {
     errors.SlowConsumer: _Code.RESOURCE_EXHAUSTED,
     errors.StorageFull: _Code.RESOURCE_EXHAUSTED,
     errors.Overloaded: _Code.RESOURCE_EXHAUSTED,
-    errors.Starting: _Code.UNAVAILABLE,
+    errors.MaxAge: _Code.UNAVAILABLE,
     errors.Draining: _Code.UNAVAILABLE,
     errors.StoreBusy: _Code.UNAVAILABLE,
     errors.StoreFailed: _Code.UNAVAILABLE,
@@ -71,7 +72,7 @@ RETRY_AFTER_S: dict[type[SessionPlaneError], int] = {
     errors.SlowConsumer: 0,
     errors.StorageFull: 5,
     errors.Overloaded: 1,
-    errors.Starting: 1,
+    errors.MaxAge: 0,
     errors.Draining: 1,
     errors.StoreBusy: 1,
     errors.StoreFailed: 1,
@@ -93,8 +94,8 @@ CLOSINGS: dict[ClosingReason, type[SessionPlaneError] | None] = {
     ClosingReason.DRAINING: errors.Draining,
     ClosingReason.SLOW_CONSUMER: errors.SlowConsumer,
     ClosingReason.DISCONNECTED: errors.Disconnected,
-    ClosingReason.MAX_AGE: errors.Draining,
-    ClosingReason.REVOKED: errors.Disconnected,
+    ClosingReason.REVOKED: errors.Credential,
+    ClosingReason.MAX_AGE: errors.MaxAge,
 }
 """How a stream ends -> the error of its status; None is OK."""
 

@@ -9,6 +9,7 @@ do.
 
 from __future__ import annotations
 
+import os
 import re
 import sqlite3
 from contextlib import closing
@@ -54,7 +55,12 @@ _READER = (
 
 def open_writer(database: Path) -> sqlite3.Connection:
     """Open the one read-write connection. Raises StoreUnusable if the file cannot have a write-ahead log."""
-    connection = _connect(database, "rwc")
+    # A new file is its owner's alone: it holds what people say. An old one keeps the mode it was given.
+    try:
+        os.close(os.open(database, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        raise StoreUnusable(f"{database} cannot be opened for writing: {error.strerror}.") from error
+    connection = _connect(database, "rw")
     try:
         for statement in _WRITER:
             connection.execute(statement).fetchall()
