@@ -108,6 +108,10 @@ class Bench:
         """Change rows past the use cases, to reach what no use case of this release leads to."""
         return await self.plane.execute(change)
 
+    async def settled(self) -> None:
+        """Wait until everything that was submitted is committed."""
+        await self.plane.execute(lambda _, __: None)
+
     async def resolve(
         self,
         name: str = KEY,

@@ -1,0 +1,349 @@
+"""The plane itself: whoever waits is told after the commit, once, and nobody's leaving takes anything back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from sessionplane.domain.errors import Draining, Overloaded, RunNotFound, StorageFull, StreamLimit
+from sessionplane.domain.runs import RunState
+from sessionplane.domain.sessions import SessionState
+from sessionplane.domain.streams import ClosingReason, Presence
+from sessionplane.live.feed import End
+from sessionplane.plane import sessions
+from sessionplane.plane.claims import Claimed, ClaimRequest
+from sessionplane.plane.streams import StreamRequest
+from tests.support.planes import KEY, LEASE_MS, NAMESPACE, Bench, call, lose_the_commit, open_bench, ref
+from tests.support.stores import HeldWriter
+
+T = TypeVar("T")
+
+LONG_S = 30.0
+"""How long a waiting call would wait: longer than any test takes."""
+
+
+@pytest.fixture
+async def tasks() -> AsyncIterator[list[asyncio.Task[Any]]]:
+    """Tasks that are cancelled and awaited when the test is over."""
+    begun: list[asyncio.Task[Any]] = []
+    yield begun
+    for task in begun:
+        task.cancel()
+    await asyncio.gather(*begun, return_exceptions=True)
+
+
+async def waiting(
+    tasks: list[asyncio.Task[Any]], bench: Bench, call: Coroutine[Any, Any, T]
+) -> asyncio.Task[T]:
+    """Begin a call and let it come to where it waits: everything it submitted is committed, and it listens."""
+    task = asyncio.ensure_future(call)
+    tasks.append(task)
+    listening = len(bench.plane.bells)
+    while len(bench.plane.bells) == listening and not task.done():  # noqa: ASYNC110 - turn by turn of the loop
+        await asyncio.sleep(0)
+    await bench.settled()
+    await asyncio.sleep(0)
+    return task
+
+
+def claim(
+    bench: Bench, run_id: str = "", *, pool: str = "", wait_s: float = LONG_S
+) -> Coroutine[Any, Any, Claimed | None]:
+    request = ClaimRequest(call=call("ClaimRun"), run_id=run_id, pool=pool, lease_ms=LEASE_MS)
+    return bench.plane.claim(request, wait_s=wait_s)
+
+
+def stream(name: str = KEY, **given: Any) -> StreamRequest:
+    return StreamRequest(namespace=NAMESPACE, session=ref(name), **given)
+
+
+async def test_a_finished_run_is_not_waited_for(bench: Bench) -> None:
+    """WaitRun of a run that has ended answers at once."""
+    run = await bench.running()
+    await bench.finish(run.run_id)
+    view = await bench.plane.wait_run(NAMESPACE, run.run_id, wait_s=LONG_S)
+    assert view.run.state is RunState.FINISHED
+
+
+async def test_waiting_ends_with_the_run(bench: Bench, tasks: list[asyncio.Task[Any]]) -> None:
+    """Everybody who waits for a run is told of its end."""
+    run = await bench.running()
+    waits = [
+        await waiting(tasks, bench, bench.plane.wait_run(NAMESPACE, run.run_id, wait_s=LONG_S))
+        for _ in range(3)
+    ]
+    await bench.heartbeat(run.run_id)
+    assert not any(wait.done() for wait in waits)
+    await bench.finish(run.run_id)
+    for wait in waits:
+        assert (await wait).run.state is RunState.FINISHED
+
+
+async def test_waiting_changes_no_run(bench: Bench) -> None:
+    """When the time is over the answer is the run as it is."""
+    run = await bench.running()
+    before = bench.contents()
+    view = await bench.plane.wait_run(NAMESPACE, run.run_id, wait_s=0)
+    assert view.run == run
+    assert bench.contents() == before
+    assert len(bench.plane.bells) == 0
+
+
+async def test_an_unknown_run_cannot_be_waited_for(bench: Bench) -> None:
+    """Waiting for what does not exist is refused at once, and leaves no waiter behind."""
+    with pytest.raises(RunNotFound):
+        await bench.plane.wait_run(NAMESPACE, "run_unknown", wait_s=LONG_S)
+    assert len(bench.plane.bells) == 0
+
+
+async def test_waiters_are_bounded(tmp_path: Path, tasks: list[asyncio.Task[Any]]) -> None:
+    """Over waiters_max a waiting call is refused."""
+    async with open_bench(tmp_path / "plane.db", waiters_max=1) as bench:
+        run = await bench.running()
+        await waiting(tasks, bench, bench.plane.wait_run(NAMESPACE, run.run_id, wait_s=LONG_S))
+        with pytest.raises(Overloaded):
+            await bench.plane.wait_run(NAMESPACE, run.run_id, wait_s=LONG_S)
+
+
+async def test_a_claim_waits_for_a_run_of_its_pool(bench: Bench, tasks: list[asyncio.Task[Any]]) -> None:
+    """A runner that came first gets the run that comes later."""
+    waiter = await waiting(tasks, bench, claim(bench, pool="gpu"))
+    await bench.start("other", pool="cpu")
+    assert not waiter.done()
+    started = await bench.start(pool="gpu")
+    claimed = await waiter
+    assert claimed is not None
+    assert claimed.run.run.run_id == started.run.run_id
+
+
+async def test_runs_of_one_commit_reach_all_who_wait(bench: Bench, tasks: list[asyncio.Task[Any]]) -> None:
+    """Two runs of a pool that begin in one commit are claimed by the two runners that wait."""
+    waiters = [await waiting(tasks, bench, claim(bench, pool="gpu")) for _ in range(3)]
+    async with HeldWriter(bench.store):
+        starts = [asyncio.ensure_future(bench.start(name, pool="gpu")) for name in ("a", "b")]
+        await asyncio.sleep(0)
+    begun = {(await start).run.run_id for start in starts}
+    async with asyncio.timeout(5):
+        claimed = [await waiter for waiter in waiters[:2]]
+    assert {each.run.run.run_id for each in claimed if each} == begun
+    assert not waiters[2].done()
+
+
+async def test_a_waiter_that_goes_away_loses_no_run(bench: Bench, tasks: list[asyncio.Task[Any]]) -> None:
+    """When the first in turn is rung and gone, the next one gets the run."""
+    first, second = [await waiting(tasks, bench, claim(bench, pool="gpu")) for _ in range(2)]
+    async with HeldWriter(bench.store):
+        started = asyncio.ensure_future(bench.start(pool="gpu"))
+        await asyncio.sleep(0)
+    first.cancel()
+    async with asyncio.timeout(5):
+        claimed = await second
+    assert claimed is not None
+    assert claimed.run.run.run_id == (await started).run.run_id
+
+
+async def test_a_claim_by_id_waits_for_its_turn(bench: Bench, tasks: list[asyncio.Task[Any]]) -> None:
+    """A runner of a queued run gets it when it is promoted."""
+    active, queued = await bench.running(), await bench.start()
+    waiter = await waiting(tasks, bench, claim(bench, queued.run.run_id))
+    await bench.finish(active.run_id)
+    claimed = await waiter
+    assert claimed is not None
+    assert claimed.lease is not None
+
+
+async def test_a_claim_by_id_learns_that_the_run_is_taken(
+    bench: Bench, tasks: list[asyncio.Task[Any]]
+) -> None:
+    """A runner that waits behind a lease is answered when its holder is heard."""
+    run = await bench.running()
+    waiter = await waiting(tasks, bench, claim(bench, run.run_id))
+    await bench.heartbeat(run.run_id)
+    claimed = await waiter
+    assert claimed is not None
+    assert claimed.lease is None
+
+
+async def test_a_claim_by_id_gets_what_comes_back(bench: Bench, tasks: list[asyncio.Task[Any]]) -> None:
+    """A runner that waits behind a lease gets the run when it is released."""
+    run = await bench.running()
+    waiter = await waiting(tasks, bench, claim(bench, run.run_id))
+    await bench.release(run.run_id)
+    claimed = await waiter
+    assert claimed is not None
+    assert claimed.lease is not None
+
+
+async def test_a_claim_that_got_nothing_says_so(bench: Bench) -> None:
+    """When the time is over there is no run, and no waiter is left."""
+    assert await claim(bench, pool="gpu", wait_s=0.001) is None
+    assert len(bench.plane.bells) == 0
+
+
+async def test_stopping_ends_all_waits(bench: Bench, tasks: list[asyncio.Task[Any]]) -> None:
+    """While draining, waiting calls end with DRAINING instead of holding the server up."""
+    run = await bench.running()
+    waits = [
+        await waiting(tasks, bench, bench.plane.wait_run(NAMESPACE, run.run_id, wait_s=LONG_S)),
+        await waiting(tasks, bench, claim(bench, pool="gpu")),
+    ]
+    bench.plane.drain()
+    for wait in waits:
+        with pytest.raises(Draining):
+            await wait
+
+
+async def test_an_open_stream_is_somebody(bench: Bench) -> None:
+    """An attached stream counts while it is open, an observer does not."""
+    session_id = (await bench.resolve()).view.session.session_id
+    async with bench.plane.stream(stream()) as (opening, _):
+        assert opening.attached
+        assert bench.plane.attached_count(session_id) == 1
+        async with bench.plane.stream(stream(presence=Presence.OBSERVER)):
+            assert (bench.plane.attached_count(session_id), len(bench.plane.tails)) == (1, 2)
+    await bench.settled()
+    assert (bench.plane.attached_count(session_id), len(bench.plane.tails)) == (0, 0)
+
+
+async def test_a_stream_that_fails_is_closed(bench: Bench) -> None:
+    """Whatever happens inside, a stream is counted out and stops following."""
+    session_id = (await bench.resolve()).view.session.session_id
+    with pytest.raises(ZeroDivisionError):
+        async with bench.plane.stream(stream()):
+            raise ZeroDivisionError
+    await bench.settled()
+    assert (bench.plane.attached_count(session_id), len(bench.plane.tails)) == (0, 0)
+
+
+async def test_a_caller_that_goes_away_while_attaching_is_counted_out(bench: Bench) -> None:
+    """A stream whose caller left before it was opened leaves nobody attached."""
+    session_id = (await bench.resolve()).view.session.session_id
+
+    async def open_and_hold() -> None:
+        async with bench.plane.stream(stream()):
+            raise AssertionError
+
+    async with HeldWriter(bench.store):
+        opening = asyncio.ensure_future(open_and_hold())
+        await asyncio.sleep(0)
+        opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    for _ in range(2):
+        await bench.settled()
+    assert bench.plane.attached_count(session_id) == 0
+
+
+async def test_a_departure_that_could_not_be_written_is_made_up_for(bench: Bench) -> None:
+    """When the commit of a detach is lost, the sweep counts the subscriber out."""
+    session_id = (await bench.resolve()).view.session.session_id
+    opened = bench.plane.stream(stream())
+    await opened.__aenter__()
+    async with HeldWriter(bench.store):
+        await opened.__aexit__(None, None, None)
+        lost = bench.plane.execute(lose_the_commit)
+    with pytest.raises(StorageFull):
+        await lost
+    await asyncio.sleep(0)
+    assert bench.plane.attached_count(session_id) == 1
+    await bench.plane.sweep()
+    assert bench.plane.attached_count(session_id) == 0
+    assert bench.plane._departed == []
+
+
+async def test_a_departure_in_a_rush_is_made_up_for(tmp_path: Path) -> None:
+    """When the writer's queue is full as a stream closes, the sweep counts the subscriber out."""
+    async with open_bench(tmp_path / "plane.db", writer_commands_max=2) as bench:
+        session_id = (await bench.resolve()).view.session.session_id
+        opened = bench.plane.stream(stream())
+        await opened.__aenter__()
+        async with HeldWriter(bench.store):
+            filler = asyncio.ensure_future(bench.settled())
+            await asyncio.sleep(0)
+            await opened.__aexit__(None, None, None)
+        await filler
+        assert bench.plane.attached_count(session_id) == 1
+        await bench.plane.sweep()
+        await bench.settled()
+        assert bench.plane.attached_count(session_id) == 0
+
+
+async def test_streams_of_a_session_are_bounded(tmp_path: Path) -> None:
+    """Over session_streams_max a stream is refused, nobody is left attached, and other sessions are open."""
+    async with open_bench(tmp_path / "plane.db", session_streams_max=1) as bench:
+        session_id = (await bench.resolve()).view.session.session_id
+        await bench.resolve("other")
+        async with bench.plane.stream(stream()):
+            with pytest.raises(StreamLimit) as refused:
+                async with bench.plane.stream(stream()):
+                    raise AssertionError
+            await bench.settled()
+            assert refused.value.details == {"limit": "1", "scope": "in this session"}
+            assert bench.plane.attached_count(session_id) == 1
+            async with bench.plane.stream(stream("other")):
+                pass
+
+
+async def test_streams_of_a_server_are_bounded(tmp_path: Path) -> None:
+    """Over server_streams_max a stream is refused."""
+    async with open_bench(tmp_path / "plane.db", server_streams_max=1) as bench:
+        await bench.resolve()
+        async with bench.plane.stream(stream()):
+            with pytest.raises(StreamLimit):
+                async with bench.plane.stream(stream()):
+                    raise AssertionError
+
+
+async def test_stopping_ends_all_streams(bench: Bench) -> None:
+    """While draining, open streams end with DRAINING, and new ones are refused and counted out."""
+    session_id = (await bench.resolve()).view.session.session_id
+    async with bench.plane.stream(stream()) as (_, feed):
+        bench.plane.drain()
+        assert await feed.next() == End(reason=ClosingReason.DRAINING, through=feed.cursor)
+    with pytest.raises(Draining):
+        async with bench.plane.stream(stream()):
+            raise AssertionError
+    await bench.settled()
+    assert bench.plane.attached_count(session_id) == 0
+
+
+async def test_a_stream_may_wait_for_its_run(bench: Bench, tasks: list[asyncio.Task[Any]]) -> None:
+    """A stream of a run that does not exist yet opens when it does."""
+    request = StreamRequest(namespace=NAMESPACE, run_id="soon")
+
+    async def opened() -> str:
+        async with bench.plane.stream(request, pending_s=LONG_S) as (opening, _):
+            return opening.run.run_id if opening.run else ""
+
+    following = await waiting(tasks, bench, opened())
+    await bench.start(run_id="other")
+    assert not following.done()
+    await bench.start(run_id="soon")
+    assert await following == "soon"
+
+
+async def test_a_stream_waits_no_longer_than_it_said(bench: Bench) -> None:
+    """A run that does not come in time is RUN_NOT_FOUND, and leaves no waiter."""
+    request = StreamRequest(namespace=NAMESPACE, run_id="never")
+    for pending_s in (0, 0.001):
+        with pytest.raises(RunNotFound):
+            async with bench.plane.stream(request, pending_s=pending_s):
+                raise AssertionError
+    assert len(bench.plane.bells) == 0
+
+
+async def test_an_answer_never_overtakes_its_events(bench: Bench) -> None:
+    """When a use case's future is done, its events are in the tails and its waiters rung."""
+    run = await bench.running()
+    async with bench.plane.stream(stream(presence=Presence.OBSERVER)) as (_, feed):
+        future = bench.plane.execute(
+            lambda tx, use: sessions.attach(tx, sessions.require(tx, NAMESPACE, run.session_id), use)
+        )
+        await future
+        await bench.publish(run.run_id, "a")
+        assert feed._tail.head == bench.session().head_sequence
+    assert bench.session().state is SessionState.ACTIVE
