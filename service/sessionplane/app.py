@@ -189,13 +189,8 @@ async def serve(settings: Settings) -> int:
         asyncio.get_running_loop().add_signal_handler(number, asked.set)
     try:
         async with running(settings) as server:
-            log.info(
-                "server.ready",
-                address=server.address,
-                db=str(settings.db),
-                store=server.store.store_id,
-                sqlite=connections.verdict(),
-            )
+            log.info("server.sqlite", verdict=connections.verdict())
+            log.info("server.ready", address=server.address, db=str(settings.db), store=server.store.store_id)
             return await _stopped(server, asked)
     except StoreBusy as error:
         sys.stderr.write(f"sessionplane: {settings.db}: {error}\n")
