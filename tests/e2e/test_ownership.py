@@ -5,36 +5,32 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from tests.support.processes import ServerProcess, server_process
+from tests.support.processes import READY_S, Exited, ServerProcess, server_process
 from tests.support.wire import wired
 
 
-async def test_a_second_server_on_the_same_file_exits_and_the_first_is_unaffected(tmp_path: Path) -> None:
-    """It says which file is held, in one line without a traceback, with the code for `try again later`."""
+async def test_a_second_server_on_the_same_file_or_port_exits_and_the_first_is_unaffected(
+    tmp_path: Path,
+) -> None:
+    """It says in one line which file or address is taken, with a code that tells the two apart."""
     async with server_process(tmp_path / "plane.db") as first, wired(first.address) as wire:
         session_id = (await wire.resolve("chat")).session.session_id
-        second = ServerProcess(first.database)
-        await second.spawn()
-        exited = await asyncio.wait_for(second.exited(), 20)
-        assert exited.code == 75
-        assert str(first.database) in exited.errors
-        assert "process" in exited.errors
-        assert "Traceback" not in exited.errors
+        same_file = await _refused_to_start(ServerProcess(first.database))
+        assert same_file.code == 75
+        assert str(first.database) in same_file.errors
+        assert "another process" in same_file.errors
+        same_port = await _refused_to_start(ServerProcess(tmp_path / "second.db", port=first.port))
+        assert same_port.code == 78
+        assert first.address in same_port.errors
         assert (await wire.resolve("chat")).session.session_id == session_id
         await wire.run_through((await wire.start("chat")).run.run_id, "still here")
 
 
-async def test_a_second_server_on_the_same_port_exits_and_the_first_is_unaffected(tmp_path: Path) -> None:
-    """Two servers never share a port silently: the second one says that it cannot have it."""
-    async with server_process(tmp_path / "plane.db") as first, wired(first.address) as wire:
-        second = ServerProcess(tmp_path / "second.db", port=first.port)
-        await second.spawn()
-        exited = await asyncio.wait_for(second.exited(), 20)
-        assert exited.code == 78
-        assert first.address in exited.errors
-        assert "Traceback" not in exited.errors
-        for n in range(20):
-            assert (await wire.resolve(f"chat-{n}")).session.session_id
+async def _refused_to_start(server: ServerProcess) -> Exited:
+    await server.spawn()
+    exited = await asyncio.wait_for(server.exited(), READY_S)
+    assert "Traceback" not in exited.errors
+    return exited
 
 
 async def test_a_killed_server_leaves_its_file_to_the_next_one(tmp_path: Path) -> None:

@@ -123,10 +123,7 @@ async def test_a_runner_that_dies_after_some_text_is_lost_with_that_text(server:
     started = await wire.start("chat")
     held = await wire.hold(started.run.run_id, lease_s=0.4)
     await wire.publish(held, "the answer ", "is")
-    loop = asyncio.get_running_loop()
-    heard_at_s = loop.time()
     terminal = (await wire.wait(started.run.run_id)).terminal
-    assert loop.time() - heard_at_s < 0.4 + 0.1 + 1  # lease, sweep, and a second
     assert ending(terminal) == "LOST/LEASE_EXPIRED"
     assert (terminal.output_text, terminal.output_complete) == ("the answer is", False)
 
