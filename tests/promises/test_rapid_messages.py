@@ -15,7 +15,7 @@ import pytest
 
 from sessionplane.v1 import run_pb2, session_pb2
 from sessionplane.v1.run_pb2 import RUN_OUTCOME_FAILED, RUN_OUTCOME_SUCCEEDED
-from tests.support.refusals import refused
+from tests.support.refusals import read, refused
 from tests.support.rows import rows
 from tests.support.serving import Served, serving
 from tests.support.story import check_log, story, terminals
@@ -70,6 +70,16 @@ async def test_rapid_retries_of_one_resolve_are_one_session(server: Served) -> N
     """A resolve that is repeated while it is under way names the same session."""
     resolved = await asyncio.gather(*[server.wire.resolve("chat", request_id="one") for _ in range(20)])
     assert len({answer.session.session_id for answer in resolved}) == 1
+
+
+async def test_rapid_resolves_with_one_request_id_and_different_content_are_told_apart(
+    server: Served,
+) -> None:
+    """One of them is what the request id stands for; the others are refused, though they wait for the same session."""
+    calls = [server.wire.resolve("chat", request_id="one", labels={"n": str(n)}) for n in range(10)]
+    answers = await asyncio.gather(*calls, return_exceptions=True)
+    refusals = [read(answer) for answer in answers if isinstance(answer, grpc.aio.AioRpcError)]
+    assert [refusal.reason for refusal in refusals] == ["REQUEST_ID_REUSED"] * 9
 
 
 async def test_rapid_retries_that_cross_a_restart_are_one_run(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TypeVar
 
 from sessionplane.domain.errors import Draining, RunNotFound, SessionPlaneError, StreamLimit
@@ -17,7 +17,7 @@ from sessionplane.domain.events import Entry, Place
 from sessionplane.domain.keys import KeySettings, SessionKey
 from sessionplane.domain.limits import Limits
 from sessionplane.domain.runs import Run, RunState
-from sessionplane.domain.sessions import Interaction, Resolution
+from sessionplane.domain.sessions import Interaction
 from sessionplane.domain.streams import ClosingReason, Presence
 from sessionplane.live.bells import Bells, Ticket
 from sessionplane.live.feed import Feed, SessionMark, Sources
@@ -132,12 +132,11 @@ class ControlPlane:
         """Create the session of a new key; whoever asks meanwhile waits for the same command."""
         first = self._creating.get(name)
         if first is not None:
-            try:
-                resolved = await asyncio.shield(first)
-            except SessionPlaneError:
-                # The first one's own trouble, such as its request id: ask again for this one.
-                return await self.execute(_with(sessions.resolve, request))
-            return sessions.Resolved(view=resolved.view, resolution=Resolution.JOINED)
+            # The first one's trouble is its own, and so is its request id: ask again for this one.
+            with suppress(SessionPlaneError):
+                await asyncio.shield(first)
+            joined = self.read(lambda tx: sessions.find_joined(tx, request))
+            return await self.execute(_with(sessions.resolve, request)) if joined is None else joined
         future = self.execute(_with(sessions.resolve, request))
         self._creating[name] = future
         future.add_done_callback(lambda _: self._creating.pop(name, None))

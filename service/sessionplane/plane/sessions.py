@@ -126,16 +126,24 @@ def find_resolved(tx: ReadTx, request: ResolveRequest) -> Resolved | None:
     return Resolved(view=view(tx, session_there), resolution=Resolution.EXISTING)
 
 
+def find_joined(tx: ReadTx, request: ResolveRequest) -> Resolved | None:
+    """Answer a resolve that looked before, saw nothing and waited: if the session is there now, somebody else was
+    first, or this very request was. Raises what `find_resolved` raises.
+    """
+    found = find_resolved(tx, request)
+    if found is None or found.resolution is not Resolution.EXISTING or request.session.key is None:
+        return found
+    return replace(found, resolution=Resolution.JOINED)
+
+
 def resolve(tx: Tx, request: ResolveRequest, context: Context) -> Resolved:
     """Find the session, or create or bind it: the only place where a key gets its session.
 
     Raises what `find_resolved` raises, KeyMismatch and KeyBound.
     """
-    found = find_resolved(tx, request)
+    found = find_joined(tx, request)
     if found is not None:
-        # The caller looked before it queued, and saw nothing: somebody else was first.
-        joined = found.resolution is Resolution.EXISTING and request.session.key is not None
-        return replace(found, resolution=Resolution.JOINED) if joined else found
+        return found
     if request.bind_session_id:
         session, resolution = _bind(tx, request, context)
     else:
