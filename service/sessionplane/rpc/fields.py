@@ -97,16 +97,17 @@ class Fields:
         self.name(payload.content_type, f"{field}.content_type")
         return data
 
-    def span_ms(self, request: Message, field: str, *, default: int, least: int, most: int) -> int:
-        """Read a span of time in milliseconds, within its bounds."""
+    def span_ms(
+        self, request: Message, field: str, *, default: int, least: int, most: int, prefix: str = ""
+    ) -> int:
+        """Read a span of time in milliseconds, within its bounds; `prefix` is where `request` stands in the whole."""
         if not request.HasField(field):
             return default
         span: Duration = getattr(request, field)
         span_ms = span.seconds * 1000 + span.nanos // 1_000_000
         if not least <= span_ms <= most:
-            raise FieldInvalid(
-                field=field, problem=f"it must be from {least / 1000:g} s to {most / 1000:g} s"
-            )
+            problem = f"it must be from {least / 1000:g} s to {most / 1000:g} s"
+            raise FieldInvalid(field=f"{prefix}{field}", problem=problem)
         return span_ms
 
 
@@ -135,14 +136,13 @@ def within(text: str, bytes_max: int, field: str) -> str:
     return text
 
 
-def _members(kind: type[StrEnum], wire: Any) -> tuple[str, Mapping[int, StrEnum]]:
-    """Return an enum's name on the wire and its members by number; an unknown name there fails the import."""
+def _members(kind: type[StrEnum], wire: Any) -> Mapping[int, StrEnum]:
+    """Return an enum's members by their number on the wire; an unknown name there fails the import."""
     prefix = wire.Name(0).removesuffix("UNSPECIFIED")
-    numbers = {number: kind(name.removeprefix(prefix)) for name, number in wire.items() if number}
-    return wire.DESCRIPTOR.name, numbers
+    return {number: kind(name.removeprefix(prefix)) for name, number in wire.items() if number}
 
 
-_MEMBERS: dict[type[StrEnum], tuple[str, Mapping[int, StrEnum]]] = {
+_MEMBERS: dict[type[StrEnum], Mapping[int, StrEnum]] = {
     kind: _members(kind, wire)
     for kind, wire in (
         (Interaction, session_pb2.Interaction),
@@ -157,12 +157,11 @@ _MEMBERS: dict[type[StrEnum], tuple[str, Mapping[int, StrEnum]]] = {
 }
 
 
-def enum(kind: type[E], number: int) -> E | None:
+def enum(kind: type[E], number: int, field: str) -> E | None:
     """Read an enum value; None for 0, the documented default. A number that is none of its values is refused."""
     if number == 0:
         return None
-    name, members = _MEMBERS[kind]
-    member = members.get(number)
+    member = _MEMBERS[kind].get(number)
     if member is None:
-        raise FieldInvalid(field=name, problem=f"{number} is not one of its values")
+        raise FieldInvalid(field=field, problem=f"{number} is not one of its values")
     return kind(member)

@@ -62,7 +62,7 @@ class Parser(Fields):
             call=self.call("ResolveSession", request, ref.key),
             session=ref,
             bind_session_id=self.name(request.bind_session_id, f"{field}bind_session_id"),
-            interaction=enum(Interaction, request.interaction) or Interaction.USER,
+            interaction=enum(Interaction, request.interaction, f"{field}interaction") or Interaction.USER,
             labels=self.labels(request.labels, f"{field}labels"),
             display_name=self.name(request.display_name, f"{field}display_name"),
         )
@@ -75,12 +75,12 @@ class Parser(Fields):
             call=self.call("StartRun", request, ref.key if ref else None),
             session=ref,
             run=self._spec(request.run, ref),
-            interaction=enum(Interaction, request.interaction) or Interaction.USER,
+            interaction=enum(Interaction, request.interaction, "interaction") or Interaction.USER,
         )
 
     def _spec(self, spec: run_pb2.RunSpec, ref: SessionRef | None) -> RunSpec:
         limits = self._limits
-        policy = enum(RunPolicy, spec.policy) or RunPolicy.ENQUEUE
+        policy = enum(RunPolicy, spec.policy, "run.policy") or RunPolicy.ENQUEUE
         payload = self.payload(spec.input, "run.input")
         where = (str(ref.key) if ref.key else ref.session_id) if ref else ""
         return RunSpec(
@@ -94,6 +94,7 @@ class Parser(Fields):
                 default=limits.start_timeout_ms_default,
                 least=limits.timeout_ms_min,
                 most=limits.start_timeout_ms_max,
+                prefix="run.",
             ),
             run_timeout_ms=self.span_ms(
                 spec,
@@ -101,6 +102,7 @@ class Parser(Fields):
                 default=limits.run_timeout_ms_default,
                 least=limits.timeout_ms_min,
                 most=limits.run_timeout_ms_max,
+                prefix="run.",
             ),
             labels=self.labels(spec.labels, "run.labels"),
             fingerprint=digest(where.encode(), payload, policy.encode()),
@@ -117,7 +119,7 @@ class Parser(Fields):
             session=ref,
             run_id=self.run_id(request.run_id, "run_id") if ref is None else "",
             expected_run_id=self.name(request.expected_run_id, "expected_run_id"),
-            mode=enum(InterruptMode, request.mode) or InterruptMode.GRACEFUL,
+            mode=enum(InterruptMode, request.mode, "mode") or InterruptMode.GRACEFUL,
             grace_ms=self.span_ms(
                 request,
                 "grace_period",
@@ -137,7 +139,7 @@ class Parser(Fields):
             request, "pending_timeout", default=0, least=0, most=self._limits.pending_timeout_ms_max
         )
         self.name(request.subscriber_name, "subscriber_name")
-        until = enum(Until, request.until)
+        until = enum(Until, request.until, "until")
         if request.until_run_id and until is not Until.RUN_END:
             raise FieldInvalid(field="until_run_id", problem="it needs until = STREAM_UNTIL_RUN_END")
         asked = StreamRequest(
@@ -146,11 +148,11 @@ class Parser(Fields):
             run_id=self.run_id(request.run_id, "run_id") if target == "run_id" else "",
             resolve=self.resolve(request.resolve, "resolve.") if target == "resolve" else None,
             token=parse_resume_token(request.resume_token) if request.resume_token else None,
-            start=enum(Start, request.start),
+            start=enum(Start, request.start, "start"),
             until=until,
             until_run_id=self.name(request.until_run_id, "until_run_id"),
             filter=self.filter(request.filter),
-            presence=enum(Presence, request.presence) or Presence.ATTACHED,
+            presence=enum(Presence, request.presence, "presence") or Presence.ATTACHED,
         )
         if asked.run_id and asked.filter.run_id not in {"", asked.run_id}:
             raise FilterInvalid(problem="filter.run_id is not the run of the target")
@@ -160,7 +162,7 @@ class Parser(Fields):
         """Read a filter; the empty one is the shared EVERYTHING."""
         if not wanted.kinds and not wanted.run_id:
             return EVERYTHING
-        kinds = frozenset(enum(EventKind, kind) for kind in wanted.kinds)
+        kinds = frozenset(enum(EventKind, kind, "filter.kinds") for kind in wanted.kinds)
         if None in kinds:
             raise FilterInvalid(problem="a kind is not one of EventKind")
         return Filter(
@@ -249,7 +251,7 @@ class Parser(Fields):
         return FinishRequest(holder=holder, report=report, fingerprint=stamp)
 
     def _report(self, request: _Report, *, given: bool) -> RunReport:
-        outcome = enum(RunOutcome, request.outcome)
+        outcome = enum(RunOutcome, request.outcome, "outcome")
         if outcome not in REPORTABLE:
             raise FieldInvalid(field="outcome", problem="report SUCCEEDED, FAILED or INTERRUPTED")
         failure = None

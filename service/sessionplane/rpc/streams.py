@@ -54,16 +54,17 @@ class StreamWriter:
 
     async def _write(self, frames: _Frames, feed: Feed, context: Context) -> ClosingReason:
         """Write frames until the feed ends; returns why it did."""
-        await context.write(frames.opened())
-        while True:
-            piece = await feed.next()
+
+        async def write(frame: bytes) -> None:
             feed.writing(begins=True)
-            if isinstance(piece, End):
-                await context.write(frames.closing(piece))
-                feed.writing(begins=False)
-                return piece.reason
-            await context.write(frames.batch(piece) if isinstance(piece, Slice) else frames.progress(piece))
+            await context.write(frame)
             feed.writing(begins=False)
+
+        await write(frames.opened())
+        while not isinstance(piece := await feed.next(), End):
+            await write(frames.batch(piece) if isinstance(piece, Slice) else frames.progress(piece))
+        await write(frames.closing(piece))
+        return piece.reason
 
     async def _close(self, reason: ClosingReason, namespace: str, session_id: str, context: Context) -> None:
         """End the call: OK if what it waited for was delivered, else the error that the reason stands for."""
