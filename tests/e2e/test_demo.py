@@ -13,7 +13,9 @@ import pytest
 def test_the_demo_sees_every_promise_kept(tmp_path: Path) -> None:
     """The whole story runs on a text of the user's and ends with nothing broken."""
     text = tmp_path / "text.txt"
-    text.write_text("".join(f"line {number} of a text with ümläuts\n" for number in range(200)), encoding="utf-8")
+    text.write_text(
+        "".join(f"line {number} of a text with ümläuts\n" for number in range(200)), encoding="utf-8"
+    )
     told = subprocess.run(
         [sys.executable, "-m", "sessionplane", "demo", "--text", str(text)],
         capture_output=True,
