@@ -16,13 +16,13 @@ from tests.support.serving import Served, serving
 from tests.support.story import story, tell, terminals
 from tests.support.wire import DEADLINE_S, Held, Wire
 
-LONG = {"detach_linger_ms": 60_000}
+SHORT = {"detach_linger_ms": 100}
 
 
 @pytest.fixture
-async def patient(tmp_path: Path) -> AsyncIterator[Served]:
-    """A server that waits a minute for a subscriber to come back."""
-    async with serving(tmp_path / "patient.db", limits=LONG) as served:
+async def hasty(tmp_path: Path) -> AsyncIterator[Served]:
+    """A server that waits a tenth of a second for a subscriber to come back."""
+    async with serving(tmp_path / "hasty.db", limits=SHORT) as served:
         yield served
 
 
@@ -90,9 +90,9 @@ async def test_an_observer_attaches_nobody(server: Served) -> None:
         assert await server.wire.log("chat") == before
 
 
-async def test_the_last_one_who_leaves_detaches_the_session_after_the_linger(server: Served) -> None:
+async def test_the_last_one_who_leaves_detaches_the_session_after_the_linger(hasty: Served) -> None:
     """One of two may go without a trace; when the other one is gone too, the session is DETACHED, once."""
-    wire = server.wire
+    wire = hasty.wire
     await wire.finish(await _claimed(wire))
     async with _observe(wire) as observer, wire.stream("chat") as first, wire.stream("chat") as second:
         await _attached(wire, 2)
@@ -105,9 +105,9 @@ async def test_the_last_one_who_leaves_detaches_the_session_after_the_linger(ser
     assert states[-2:] == ["session DETACHED>ACTIVE", "session ACTIVE>DETACHED"]
 
 
-async def test_a_stream_that_ends_by_itself_detaches_like_one_that_left(server: Served) -> None:
+async def test_a_stream_that_ends_by_itself_detaches_like_one_that_left(hasty: Served) -> None:
     """A subscriber whose wait is over is not there any more."""
-    wire = server.wire
+    wire = hasty.wire
     await wire.finish(await _claimed(wire))
     async with _observe(wire) as observer:
         await wire.stream("chat", until=STREAM_UNTIL_CAUGHT_UP).rest()
@@ -115,9 +115,9 @@ async def test_a_stream_that_ends_by_itself_detaches_like_one_that_left(server: 
         await observer.until(lambda event: tell(event) == "session ACTIVE>DETACHED" and event.sequence > 8)
 
 
-async def test_who_comes_back_within_the_linger_was_never_away(patient: Served) -> None:
+async def test_who_comes_back_within_the_linger_was_never_away(server: Served) -> None:
     """A page that is reloaded leaves nothing in the log."""
-    wire = patient.wire
+    wire = server.wire
     held = await _claimed(wire)
     async with wire.stream("chat"):
         await wire.publish(held, "hello")
@@ -160,7 +160,7 @@ async def test_a_session_that_nobody_comes_back_to_after_a_restart_is_detached(
     tmp_path: Path, presence: int
 ) -> None:
     """A restart begins with nobody: who attaches within the linger keeps the session ACTIVE, an observer does not."""
-    async with serving(tmp_path / "plane.db", limits=LONG) as server:
+    async with serving(tmp_path / "plane.db") as server:
         held = await _claimed(server.wire)
         async with server.wire.stream("chat"):
             await server.wire.publish(held, "hello")

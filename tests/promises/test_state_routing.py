@@ -122,21 +122,22 @@ async def test_a_session_that_ended_serves_the_next_message_to_its_subscriber(se
     )
 
 
-async def test_the_first_message_after_a_reconnect_is_served(server: Served) -> None:
+async def test_the_first_message_after_a_reconnect_is_served(tmp_path: Path) -> None:
     """A subscriber that left, was missed, and came back sends a message, and it runs like any other."""
-    wire = server.wire
-    held = await wire.hold((await wire.start(KEY)).run.run_id)
-    async with wire.stream(KEY) as watcher, wire.stream(KEY, presence=pb.PRESENCE_OBSERVER) as observer:
-        await wire.work(held, "first")
-        await watcher.until(lambda event: event.HasField("run_terminal"))
-        watcher.leave()
-        await observer.until(lambda event: tell(event) == "session ACTIVE>DETACHED")
-    async with wire.stream(KEY) as watcher:
-        assert watcher.opened.session.state == session_pb2.SESSION_STATE_ACTIVE
-        started = await wire.start(KEY)
-        await wire.run_through(started.run.run_id, "second")
-        await watcher.until(lambda event: event.HasField("run_terminal"))
-    assert terminals(await wire.log(KEY)) == ["SUCCEEDED/RUNNER"] * 2
+    async with serving(tmp_path / "plane.db", limits={"detach_linger_ms": 100}) as server:
+        wire = server.wire
+        held = await wire.hold((await wire.start(KEY)).run.run_id)
+        async with wire.stream(KEY) as watcher, wire.stream(KEY, presence=pb.PRESENCE_OBSERVER) as observer:
+            await wire.work(held, "first")
+            await watcher.until(lambda event: event.HasField("run_terminal"))
+            watcher.leave()
+            await observer.until(lambda event: tell(event) == "session ACTIVE>DETACHED")
+        async with wire.stream(KEY) as watcher:
+            assert watcher.opened.session.state == session_pb2.SESSION_STATE_ACTIVE
+            started = await wire.start(KEY)
+            await wire.run_through(started.run.run_id, "second")
+            await watcher.until(lambda event: event.HasField("run_terminal"))
+        assert terminals(await wire.log(KEY)) == ["SUCCEEDED/RUNNER"] * 2
 
 
 @pytest.mark.parametrize("state", STATES)
@@ -158,10 +159,10 @@ async def test_route_says_what_start_run_then_does(server: Served, state: str) -
 @pytest.mark.parametrize("state", STATES)
 async def test_a_restart_changes_no_routing(tmp_path: Path, state: str) -> None:
     """What a session is, and what a message to it does, is the same for the process that comes next."""
-    async with serving(tmp_path / "plane.db", limits={"detach_linger_ms": 60_000}) as server:
+    async with serving(tmp_path / "plane.db") as server:
         await STATES[state](server.wire)
         before = await server.wire.get(KEY)
-    async with serving(tmp_path / "plane.db", limits={"detach_linger_ms": 60_000}) as server:
+    async with serving(tmp_path / "plane.db") as server:
         after = await server.wire.get(KEY)
         assert (after.session.state, after.route) == (before.session.state, before.route)
         assert (after.session.generation, after.session.active_run_id) == (

@@ -21,7 +21,7 @@ from pathlib import Path
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from tests.support.serving import SHRUNK
+from tests.support.serving import BOUNDS
 
 READY_S = 30.0
 _PORTS = range(15_000, 32_000)
@@ -45,7 +45,7 @@ class ServerProcess:
         self.port = port or free_port()
         self.address = f"127.0.0.1:{self.port}"
         self._errors = database.with_name(f"{self.port}-{database.stem}.stderr")
-        bounds = SHRUNK | dict(limits or {})
+        bounds = BOUNDS | dict(limits or {})
         self._environment = os.environ | {
             f"SESSIONPLANE_LIMITS__{name.upper()}": str(value) for name, value in bounds.items()
         }
