@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -225,6 +227,35 @@ async def test_publications_under_way_when_a_run_is_forced_are_all_before_its_te
     assert terminals(log) == ["INTERRUPTED/FORCED"]
     texts = "".join(event.output_delta.text for event in log)
     assert texts == log[-1].run_terminal.output_text
+
+
+async def test_publications_that_nobody_hears_of_any_more_are_no_errors_of_the_server(
+    server: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What stood in line when the run was forced is refused, and that leaves nothing behind in the server's log."""
+    wire = server.wire
+    held = await _held(wire)
+    async with driving(wire, held) as drive:
+        release = threading.Event()
+        busy = server.running.store.submit(lambda _: release.wait(DEADLINE_S))
+        force = asyncio.create_task(wire.interrupt("chat", mode=INTERRUPT_MODE_FORCE))
+        await _queued(server, 2)
+        for n in range(10):
+            await drive.publish(str(n), first=n + 1)
+        await _queued(server, 12)
+        release.set()
+        await asyncio.gather(busy, force)
+        assert (await drive.read()).HasField("finished")
+        assert (await drive.refused()).reason == "RUN_FINISHED"
+    gc.collect()
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+async def _queued(server: Served, count: int) -> None:
+    """Ask the server something until so many commands wait for its writer."""
+    async with asyncio.timeout(DEADLINE_S):
+        while server.running.store._waiting < count:
+            await server.wire.get("chat")
 
 
 async def test_an_interrupt_whose_grace_is_over_fences_a_runner_that_will_not_stop(server: Served) -> None:

@@ -151,6 +151,14 @@ class _Drive:
                 for helper in helpers:
                     helper.cancel()
                 await asyncio.gather(*helpers, return_exceptions=True)
+                self._give_up()
+
+    def _give_up(self) -> None:
+        """Take note of what still stands in line, though nobody hears of it any more: its errors are no secrets."""
+        for item in self._line:
+            match item:
+                case Published(heard=future) | Extended(heard=future) | Reported(finished=future):
+                    future.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     def _ended(self, helper: asyncio.Task[None]) -> None:
         """Let what a helper raised end the stream in its turn: a refusal, or a bug that must not hide."""
