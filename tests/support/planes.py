@@ -296,11 +296,12 @@ class Bench:
         assert self.contents() == before
         return refusal.value
 
-    def check_end(self, run_id: str) -> Event:
+    def check_end(self, run_id: str, log: list[Event] | None = None) -> Event:
         """Make sure that a finished run has one terminal, its last event, and that its row agrees; return it."""
         run = self.run(run_id)
-        log = self.log(run.session_id)
-        check_log(log)
+        if log is None:
+            log = self.log(run.session_id)
+            check_log(log)
         mine = [event for event in log if event.run_id == run_id]
         terminal = mine[-1]
         assert [event.HasField("run_terminal") for event in mine].count(True) == 1

@@ -1,0 +1,273 @@
+"""The use cases under any sequence of calls, pauses and restarts, beside a model that fits on a page.
+
+After each step every answer was the model's, a refused call changed nothing, and the database keeps what is promised:
+logs without a gap, at most one run past QUEUED in a session, one terminal for each finished run and none for others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, TypeVar
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from sessionplane.domain.errors import SessionPlaneError
+from sessionplane.domain.events import Place
+from sessionplane.domain.interrupts import InterruptMode
+from sessionplane.domain.limits import Limits
+from sessionplane.domain.runs import RunOutcome, RunPolicy
+from sessionplane.domain.sessions import Session
+from sessionplane.store import codec
+from sessionplane.v1.event_pb2 import Event
+from sessionplane.v1.session_pb2 import SessionState
+from tests.support.model import (
+    GRACE_MS,
+    LEASE_MS,
+    LINE_MAX,
+    LINGER_MS,
+    RUN_MS,
+    START_MS,
+    SWEEP_MS,
+    Answer,
+    Model,
+)
+from tests.support.planes import Bench
+from tests.support.story import check_log, ending, terminals
+
+T = TypeVar("T")
+
+pytestmark = pytest.mark.timeout(900)  # a failure is made small before it is shown
+
+LIMITS = Limits(run_queue_max=LINE_MAX, detach_linger_ms=LINGER_MS, sweep_ms=SWEEP_MS)
+KEYS = st.sampled_from(["a", "b"])
+NUMBERS = st.integers(0, 30)
+CLAIMED = ("RUNNING", "INTERRUPTING")
+TEXTS = st.lists(st.sampled_from(["a", "é", "🙂 "]), max_size=3)
+OUTCOMES = st.sampled_from([RunOutcome.SUCCEEDED, RunOutcome.FAILED, RunOutcome.INTERRUPTED])
+
+
+def has_tokens(machine: PlaneMachine) -> bool:
+    return bool(machine.bench.tokens)
+
+
+def has_unfinished(machine: PlaneMachine) -> bool:
+    return any(run.state != "FINISHED" for run in machine.model.runs.values())
+
+
+class PlaneMachine(RuleBasedStateMachine):
+    """Drives a plane and the model alike."""
+
+    @initialize()
+    def open(self) -> None:
+        self.folder = TemporaryDirectory()
+        self.loop = asyncio.new_event_loop()
+        self.bench = Bench(Path(self.folder.name) / "plane.db", LIMITS)
+        self.model = Model()
+        self.started = 0
+        self.wait(self._open())
+        self.start("a", reject=False)
+
+    async def _open(self) -> None:
+        self.bench.open()
+        await self.bench.plane.start()
+
+    def teardown(self) -> None:
+        if hasattr(self, "bench"):
+            self.wait(self.bench.store.close())
+            self.loop.close()
+            self.folder.cleanup()
+
+    def wait(self, call: Coroutine[Any, Any, T]) -> T:
+        return self.loop.run_until_complete(call)
+
+    def expect(self, answer: Answer, call: Coroutine[Any, Any, Any]) -> Any:
+        """Make a call that must be answered, or refused without a trace, as the model says."""
+        if isinstance(answer, str):
+            return self.wait(call)
+        return self.wait(self.bench.refused(answer, call))
+
+    def some_run(self, number: int, *states: str) -> tuple[str, str]:
+        """Choose a run, mostly one in these states, with the token that its last runner has."""
+        wanted = [run.run_id for run in self.model.runs.values() if run.state in states]
+        choice = wanted if wanted and number % 5 < 4 else list(self.model.runs)
+        run_id = choice[-1 - number % len(choice)]
+        return run_id, self.bench.tokens.get(run_id, "none")
+
+    @rule(key=KEYS)
+    def resolve(self, key: str) -> None:
+        answer = self.model.resolve(key)
+        assert self.expect(answer, self.bench.resolve(key)).resolution == answer
+
+    @rule(key=KEYS, reject=st.sampled_from([False, False, True]))
+    def start_run(self, key: str, reject: bool) -> None:
+        self.start(key, reject=reject)
+
+    def start(self, key: str, *, reject: bool) -> None:
+        self.started += 1
+        run_id = f"run-{self.started}"
+        answer = self.model.start(key, run_id, reject=reject)
+        policy = RunPolicy.REJECT if reject else RunPolicy.ENQUEUE
+        call = self.bench.start(
+            key, run_id=run_id, policy=policy, start_timeout_ms=START_MS, run_timeout_ms=RUN_MS
+        )
+        started = self.expect(answer, call)
+        assert isinstance(started, SessionPlaneError) or started.disposition == answer
+
+    @precondition(has_unfinished)
+    @rule(number=NUMBERS)
+    def claim(self, number: int) -> None:
+        self.claim_one(number)
+
+    def claim_one(self, number: int) -> None:
+        run_id, _ = self.some_run(number, "PENDING")
+        claimed = self.wait(self.bench.claim(run_id, lease_ms=LEASE_MS))
+        answer = self.model.claim(run_id, self.bench.tokens.get(run_id, ""))
+        if claimed is None:
+            assert answer == "wait"
+        else:
+            assert answer == ("granted" if claimed.lease else "declined")
+
+    @precondition(has_tokens)
+    @rule(number=NUMBERS, texts=TEXTS)
+    def publish(self, number: int, texts: list[str]) -> None:
+        self.publish_some(number, texts)
+
+    def publish_some(self, number: int, texts: list[str]) -> None:
+        run_id, token = self.some_run(number, *CLAIMED)
+        answer = self.model.publish(run_id, token, texts)
+        self.expect(answer, self.bench.publish(run_id, *texts))
+
+    @precondition(has_unfinished)
+    @rule(number=NUMBERS)
+    def claim_and_work(self, number: int) -> None:
+        """Most sequences should get somewhere."""
+        self.claim_one(number)
+        self.publish_some(number, ["a"])
+
+    @precondition(has_tokens)
+    @rule(number=NUMBERS)
+    def heartbeat(self, number: int) -> None:
+        run_id, token = self.some_run(number, *CLAIMED)
+        self.expect(self.model.publish(run_id, token, []), self.bench.heartbeat(run_id))
+
+    @precondition(has_tokens)
+    @rule(number=NUMBERS, outcome=OUTCOMES)
+    def finish(self, number: int, outcome: RunOutcome) -> None:
+        run_id, token = self.some_run(number, *CLAIMED)
+        answer = self.model.finish(run_id, token, outcome.value)
+        finished = self.expect(answer, self.bench.finish(run_id, outcome=outcome))
+        assert isinstance(finished, SessionPlaneError) or finished.result == answer
+
+    @precondition(has_tokens)
+    @rule(number=NUMBERS)
+    def release(self, number: int) -> None:
+        run_id, token = self.some_run(number, *CLAIMED)
+        self.expect(self.model.release(run_id, token), self.bench.release(run_id))
+
+    @rule(number=NUMBERS, force=st.booleans())
+    def interrupt(self, number: int, force: bool) -> None:
+        run_id, _ = self.some_run(number, "QUEUED", *CLAIMED)
+        answer = self.model.interrupt(run_id, force=force)
+        mode = InterruptMode.FORCE if force else InterruptMode.GRACEFUL
+        made = self.expect(answer, self.bench.interrupt(run_id=run_id, mode=mode, grace_ms=GRACE_MS))
+        self.check_stage(made, answer)
+
+    @precondition(lambda self: self.started > 2)
+    @rule(key=KEYS, force=st.booleans())
+    def interrupt_key(self, key: str, force: bool) -> None:
+        answer = self.model.interrupt_key(key, force=force)
+        mode = InterruptMode.FORCE if force else InterruptMode.GRACEFUL
+        made = self.expect(answer, self.bench.interrupt(key, mode=mode, grace_ms=GRACE_MS))
+        self.check_stage(made, answer)
+
+    def check_stage(self, made: Any, answer: Answer) -> None:
+        assert isinstance(made, SessionPlaneError) or made.interrupt.stage in {answer, "DELIVERED"}
+
+    @rule()
+    def attach(self) -> None:
+        self.model.attach("a")
+        self.wait(self.bench.attach(self.bench.session("a").session_id))
+
+    @precondition(lambda self: self.model.sessions["a"].attached)
+    @rule()
+    def detach(self) -> None:
+        self.model.detach("a")
+        self.wait(self.bench.detach(self.bench.session("a").session_id))
+
+    @rule(passing=st.sampled_from([1, 2, 4, 10, "pause", "restart"]), away_ms=st.sampled_from([0, 5_000]))
+    def pass_time(self, passing: int | str, away_ms: int) -> None:
+        """Time passes sweep by sweep, or the machine is paused and sweeps late, or the process starts again."""
+        if isinstance(passing, int):
+            for _ in range(passing):
+                self.model.sweep(SWEEP_MS)
+            self.wait(self.bench.pass_time(passing * SWEEP_MS))
+        elif passing == "pause":
+            self.model.sweep(10 * SWEEP_MS)
+            self.bench.clock.advance(10 * SWEEP_MS)
+            self.wait(self.bench.plane.sweep())
+        else:
+            self.model.restart(away_ms)
+            self.wait(self.bench.reopen(after_ms=away_ms))
+
+    @invariant()
+    def all_is_as_the_model_says(self) -> None:
+        logs = {key: self.check_session(key) for key in self.model.sessions}
+        began_ms = self.bench.clock.wall_ms() - self.model.now_ms
+        for run_id, expected in self.model.runs.items():
+            run = self.bench.run(run_id)
+            assert (run.state, run.last_run_sequence) == (expected.state, expected.published)
+            assert run.output_bytes == len(expected.text.encode())
+            due_ms = expected.due_ms()
+            assert run.due_at_ms == (None if due_ms is None else due_ms + began_ms)
+            if expected.state == "FINISHED":
+                terminal = self.bench.check_end(run_id, logs[expected.key]).run_terminal
+                assert (ending(terminal), terminal.output_text) == (expected.ending, expected.text)
+
+    def check_session(self, key: str) -> list[Event]:
+        """Hold a session's row, line, lane and log against the model and the promises; return the log."""
+        expected, session = self.model.sessions[key], self.bench.session(key)
+        assert (session.state, session.generation) == (expected.state, expected.generation)
+        assert session.active_run_id == expected.lane
+        assert session.queued_run_count == len(expected.line)
+        assert self.bench.plane.attached_count(session.session_id) == expected.attached
+        line = [self.bench.view(run_id).queue_position for run_id in expected.line]
+        assert line == list(range(1, len(line) + 1))
+        log = self.log(session)
+        check_log(log)
+        self.check_fold(session, log)
+        mine = [run for run in self.model.runs.values() if run.key == key]
+        assert len(terminals(log)) == sum(run.state == "FINISHED" for run in mine)
+        past = [run.run_id for run in mine if run.state not in {"QUEUED", "FINISHED"}]
+        assert past == ([session.active_run_id] if session.active_run_id else [])
+        return log
+
+    def log(self, session: Session) -> list[Event]:
+        """Read the whole log, which checks its chain, and hold it against the head."""
+        entries = self.bench.plane.read(
+            lambda tx: tx.entries(session.session_id, after=Place(0, b""), limit=10_000, bytes_max=1 << 30)
+        )
+        assert (entries[-1].sequence, entries[-1].chain) == (session.head_sequence, session.head_hash)
+        assert sum(len(entry.data) for entry in entries) == session.log_bytes
+        return [codec.decode(entry.data) for entry in entries]
+
+    def check_fold(self, session: Session, log: list[Event]) -> None:
+        """The state and generation of a row are what its events add up to."""
+        before = 0
+        for event in log:
+            if event.HasField("session_changed"):
+                assert event.session_changed.from_state == before
+                before, generation = event.session_changed.to_state, event.session_changed.generation
+        assert SessionState.Name(before) == f"SESSION_STATE_{session.state}"
+        assert generation == session.generation
+
+
+PlaneMachine.TestCase.settings = settings(
+    max_examples=settings.default.max_examples // 2, stateful_step_count=40
+)
+TestPlane = PlaneMachine.TestCase

@@ -1,0 +1,279 @@
+"""What a plane should do, in a page: sessions, their lines and lanes, runs, leases and clocks, without a store.
+
+Each method is one call. It applies what the call should do and returns how it should be answered: a word, or the
+error that refuses it. It is written from the specification, not from the code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from sessionplane.domain.errors import (
+    InvalidTransition,
+    KeyNotBound,
+    LeaseLost,
+    RunFinished,
+    RunInProgress,
+    RunQueueFull,
+    SessionPlaneError,
+)
+
+LEASE_MS = 4_000
+GRACE_MS = 3_000
+START_MS = 10_000
+RUN_MS = 30_000
+LINGER_MS = 2_000
+SWEEP_MS = 1_000
+LINE_MAX = 2
+
+Answer = str | type[SessionPlaneError]
+
+
+@dataclass
+class ModelRun:
+    """One run."""
+
+    run_id: str
+    key: str
+    state: str = "QUEUED"
+    ending: str = ""
+    token: str = ""
+    confirmed: bool = False
+    lease_until_ms: int | None = None
+    pending_ms: int = 0
+    pending_since_ms: int = 0
+    claimed_at_ms: int | None = None
+    grace_until_ms: int | None = None
+    published: int = 0
+    text: str = ""
+    report: str = ""
+
+    def due_ms(self) -> int | None:
+        """When the server acts by itself."""
+        moments = []
+        if self.state == "PENDING":
+            moments.append(self.pending_since_ms + START_MS - self.pending_ms)
+        if self.claimed_at_ms is not None and self.state != "FINISHED":
+            moments.append(self.claimed_at_ms + RUN_MS)
+        if self.state == "INTERRUPTING" and self.grace_until_ms is not None:
+            moments.append(self.grace_until_ms)
+        return min(moments, default=None)
+
+
+@dataclass
+class ModelSession:
+    """One session."""
+
+    state: str = "CREATED"
+    generation: int = 1
+    lane: str = ""
+    line: list[str] = field(default_factory=list)
+    attached: int = 0
+    linger_until_ms: int | None = None
+
+
+@dataclass
+class Model:
+    """The whole plane."""
+
+    now_ms: int = 0
+    sessions: dict[str, ModelSession] = field(default_factory=dict)
+    runs: dict[str, ModelRun] = field(default_factory=dict)
+    settle_at_ms: int | None = LINGER_MS
+
+    def resolve(self, key: str) -> Answer:
+        """Find or create the session of a key."""
+        if key in self.sessions:
+            return "EXISTING"
+        self.sessions[key] = ModelSession()
+        return "CREATED"
+
+    def start(self, key: str, run_id: str, *, reject: bool) -> Answer:
+        """Start a run."""
+        self.resolve(key)
+        session = self.sessions[key]
+        if session.lane and reject:
+            return RunInProgress
+        if session.lane and len(session.line) == LINE_MAX:
+            return RunQueueFull
+        if session.state == "ENDED":
+            session.state, session.generation = "CREATED", session.generation + 1
+        self.runs[run_id] = ModelRun(run_id, key)
+        session.line.append(run_id)
+        if session.lane:
+            return "QUEUED"
+        self._promote(session)
+        return "PENDING"
+
+    def claim(self, run_id: str, token: str) -> Answer:
+        """Claim a run; what a claim that must wait gets is `wait`."""
+        run = self.runs[run_id]
+        session = self.sessions[run.key]
+        if run.state == "QUEUED" or (run.state in {"RUNNING", "INTERRUPTING"} and not run.confirmed):
+            return "wait"
+        if run.state != "PENDING":
+            return "declined"
+        run.state, run.token, run.lease_until_ms = "RUNNING", token, self.now_ms + LEASE_MS
+        run.pending_ms += self.now_ms - run.pending_since_ms
+        run.claimed_at_ms = self.now_ms if run.claimed_at_ms is None else run.claimed_at_ms
+        if session.state == "CREATED":
+            session.state = "STARTING"
+        return "granted"
+
+    def publish(self, run_id: str, token: str, texts: list[str]) -> Answer:
+        """Publish pieces of text; none is a heartbeat."""
+        run = self.runs[run_id]
+        refusal = self._refusal(run, token)
+        if refusal is not None:
+            return refusal
+        self._hear(run)
+        if texts:
+            self._first_event(self.sessions[run.key])
+        run.published += len(texts)
+        run.text += "".join(texts)
+        return "heard"
+
+    def finish(self, run_id: str, token: str, outcome: str) -> Answer:
+        """Report how a run ended."""
+        run = self.runs[run_id]
+        if run.token != token:
+            return LeaseLost
+        if run.state == "FINISHED":
+            return "DUPLICATE" if run.report == outcome else "SUPERSEDED"
+        self._first_event(self.sessions[run.key])
+        run.report = outcome
+        self._end(run, f"{outcome}/RUNNER")
+        return "RECORDED"
+
+    def release(self, run_id: str, token: str) -> Answer:
+        """Give a run back."""
+        run = self.runs[run_id]
+        refusal = self._refusal(run, token)
+        if refusal is not None:
+            return refusal
+        if run.state == "RUNNING" and run.published:
+            return InvalidTransition
+        self._give_back(run)
+        return "released"
+
+    def interrupt(self, run_id: str, *, force: bool) -> Answer:
+        """Ask that a run stop."""
+        run = self.runs[run_id]
+        if run.state == "FINISHED":
+            return "NO_OP"
+        if run.state in {"QUEUED", "PENDING"}:
+            self._end(run, "INTERRUPTED/INTERRUPT")
+        elif force:
+            self._end(run, "INTERRUPTED/FORCED")
+        elif run.state == "RUNNING":
+            run.state, run.grace_until_ms = "INTERRUPTING", self.now_ms + GRACE_MS
+        return "ACCEPTED" if run.state == "INTERRUPTING" else "COMPLETED"
+
+    def interrupt_key(self, key: str, *, force: bool) -> Answer:
+        """Ask that the active run of a session stop."""
+        if key not in self.sessions:
+            return KeyNotBound
+        lane = self.sessions[key].lane
+        return self.interrupt(lane, force=force) if lane else "NO_OP"
+
+    def attach(self, key: str) -> None:
+        """Let one more subscriber come."""
+        session = self.sessions[key]
+        session.attached, session.linger_until_ms = session.attached + 1, None
+        if session.state == "DETACHED":
+            session.state = "ACTIVE"
+
+    def detach(self, key: str) -> None:
+        """Let one of them go."""
+        session = self.sessions[key]
+        session.attached -= 1
+        if not session.attached:
+            session.linger_until_ms = self.now_ms + LINGER_MS
+
+    def restart(self, away_ms: int) -> None:
+        """Stop, be away, and start again: nobody is attached, and every lease is whole."""
+        self.now_ms += away_ms
+        self.settle_at_ms = self.now_ms + LINGER_MS
+        for session in self.sessions.values():
+            session.attached, session.linger_until_ms = 0, None
+        self._grant_all()
+
+    def sweep(self, passed_ms: int) -> None:
+        """Let time pass, and do what is late then."""
+        self.now_ms += passed_ms
+        if passed_ms > 2 * SWEEP_MS:
+            self._grant_all()
+        leased = [run for run in self.runs.values() if self._is_over(run.lease_until_ms)]
+        due = [run for run in self.runs.values() if self._is_over(run.due_ms())]
+        for run in leased:
+            if run.confirmed:
+                self._end(run, "LOST/LEASE_EXPIRED")
+            else:
+                self._give_back(run)
+        for run in due:
+            if self._is_over(run.due_ms()):
+                self._expire(run)
+        for session in self.sessions.values():
+            if self._is_over(session.linger_until_ms):
+                session.linger_until_ms = None
+                self._settle(session)
+        if self._is_over(self.settle_at_ms):
+            self.settle_at_ms = None
+            for session in self.sessions.values():
+                self._settle(session)
+
+    def _is_over(self, at_ms: int | None) -> bool:
+        return at_ms is not None and at_ms <= self.now_ms
+
+    def _grant_all(self) -> None:
+        for run in self.runs.values():
+            if run.lease_until_ms is not None:
+                run.lease_until_ms = self.now_ms + LEASE_MS
+
+    def _expire(self, run: ModelRun) -> None:
+        if run.claimed_at_ms is not None and self._is_over(run.claimed_at_ms + RUN_MS):
+            self._end(run, "TIMED_OUT/DEADLINE")
+        elif run.state == "PENDING":
+            self._end(run, "REJECTED/DEADLINE")
+        else:
+            self._end(run, "INTERRUPTED/FORCED")
+
+    def _settle(self, session: ModelSession) -> None:
+        if session.state == "ACTIVE" and not session.attached and session.linger_until_ms is None:
+            session.state = "DETACHED"
+
+    def _refusal(self, run: ModelRun, token: str) -> type[SessionPlaneError] | None:
+        if not run.token or run.token != token:
+            return LeaseLost
+        return RunFinished if run.state == "FINISHED" else None
+
+    def _hear(self, run: ModelRun) -> None:
+        run.confirmed, run.lease_until_ms = True, self.now_ms + LEASE_MS
+
+    def _first_event(self, session: ModelSession) -> None:
+        if session.state == "STARTING":
+            session.state = "ACTIVE" if session.attached else "DETACHED"
+
+    def _give_back(self, run: ModelRun) -> None:
+        if run.state == "INTERRUPTING":
+            self._end(run, "INTERRUPTED/INTERRUPT")
+            return
+        run.state, run.pending_since_ms = "PENDING", self.now_ms
+        run.token, run.confirmed, run.lease_until_ms = "", False, None
+
+    def _end(self, run: ModelRun, ending: str) -> None:
+        session = self.sessions[run.key]
+        run.state, run.ending, run.lease_until_ms = "FINISHED", ending, None
+        if run.run_id in session.line:
+            session.line.remove(run.run_id)
+        else:
+            session.lane = ""
+            self._promote(session)
+        if not session.lane and not session.line and session.state in {"CREATED", "STARTING"}:
+            session.state = "ENDED"
+
+    def _promote(self, session: ModelSession) -> None:
+        if session.line:
+            session.lane = session.line.pop(0)
+            run = self.runs[session.lane]
+            run.state, run.pending_since_ms = "PENDING", self.now_ms
