@@ -123,6 +123,17 @@ def test_the_heap_agrees_with_a_plain_dictionary(steps: list[tuple[str, RunRef, 
         assert len(leases) == len(model.terms)
 
 
+def test_refused_publications_leave_nothing_in_the_heap() -> None:
+    """A runner that is refused again and again, each time with its lease put back, costs no memory."""
+    leases = Leases()
+    for now_ms in range(1_000):
+        before = leases.grant(A, now_ms=now_ms, lease_ms=30)
+        leases.grant(A, now_ms=now_ms + 1, lease_ms=30)
+        leases.restore(A, before)
+        due(leases, now_ms)
+    assert len(leases._heap) <= 2
+
+
 def _step(leases: Leases, model: Model, verb: str, ref: RunRef, **at: Any) -> int:
     now_ms: int = at["now_ms"]
     before = leases.term(ref)

@@ -28,13 +28,15 @@ class Term(NamedTuple):
 class Leases:
     """The terms of all claimed runs. Bounded by the runs that are claimed.
 
-    The heap holds at least one entry at or before each deadline; entries that an extension overtook are put
-    back when they come up, so an extension costs one dictionary write.
+    Each lease has one entry in the heap that counts, at or before its deadline; one that an extension overtook is put
+    back when it comes up, so an extension costs one dictionary write. `_coming` says which entry counts: another one
+    of the same run is dropped when it comes up.
     """
 
     def __init__(self) -> None:
         self._terms: dict[RunRef, Term] = {}
         self._heap: list[tuple[int, RunRef]] = []
+        self._coming: dict[RunRef, int] = {}
 
     def __len__(self) -> int:
         """Return how many runs are claimed."""
@@ -47,10 +49,15 @@ class Leases:
     def grant(self, ref: RunRef, *, now_ms: int, lease_ms: int) -> Term:
         """Begin or extend a lease: it runs out `lease_ms` from now."""
         term = Term(now_ms + lease_ms, lease_ms)
-        if ref not in self._terms or term.deadline_ms < self._terms[ref].deadline_ms:
-            heapq.heappush(self._heap, (term.deadline_ms, ref))
-        self._terms[ref] = term
+        self._put(ref, term)
         return term
+
+    def _put(self, ref: RunRef, term: Term) -> None:
+        self._terms[ref] = term
+        coming_ms = self._coming.get(ref)
+        if coming_ms is None or term.deadline_ms < coming_ms:
+            self._coming[ref] = term.deadline_ms
+            heapq.heappush(self._heap, (term.deadline_ms, ref))
 
     def drop(self, ref: RunRef) -> None:
         """Forget a lease; unknown ones are forgotten already."""
@@ -61,27 +68,28 @@ class Leases:
         if term is None:
             self.drop(ref)
         else:
-            self._terms[ref] = term
-            heapq.heappush(self._heap, (term.deadline_ms, ref))
+            self._put(ref, term)
 
     def due(self, *, now_ms: int, limit: int) -> list[RunRef]:
         """Return up to `limit` runs whose lease has run out. They come again until they are dropped."""
         late: list[RunRef] = []
         while self._heap and self._heap[0][0] <= now_ms and len(late) < limit:
-            _, ref = heapq.heappop(self._heap)
-            term = self._terms.get(ref)
-            if term is None:
+            deadline_ms, ref = heapq.heappop(self._heap)
+            if self._coming.get(ref) != deadline_ms:
                 continue
-            if term.deadline_ms <= now_ms and ref not in late:
+            del self._coming[ref]
+            term = self._terms.get(ref)
+            if term is not None and term.deadline_ms <= now_ms:
                 late.append(ref)
-            elif term.deadline_ms > now_ms:
-                heapq.heappush(self._heap, (term.deadline_ms, ref))
+            elif term is not None:
+                self._put(ref, term)
         for ref in late:
-            heapq.heappush(self._heap, (self._terms[ref].deadline_ms, ref))
+            self._put(ref, self._terms[ref])
         return late
 
     def grant_all(self, *, now_ms: int) -> None:
         """Grant every lease again in full."""
         self._terms = {ref: Term(now_ms + term.lease_ms, term.lease_ms) for ref, term in self._terms.items()}
-        self._heap = [(term.deadline_ms, ref) for ref, term in self._terms.items()]
+        self._coming = {ref: term.deadline_ms for ref, term in self._terms.items()}
+        self._heap = [(deadline_ms, ref) for ref, deadline_ms in self._coming.items()]
         heapq.heapify(self._heap)
