@@ -49,6 +49,18 @@ def test_a_slice_holds_what_lies_behind_its_place(log: Log, tail: Tail) -> None:
     assert piece.data == joined(log.entries[1:])
 
 
+def test_shared_slices_are_bounded(log: Log) -> None:
+    """However many places and filters followers come with, a quiet tail keeps no more copies than it may hold."""
+    limits = replace(LIMITS, tail_events_max=64, tail_bytes_max=2_000)
+    tail = Tail(0, limits)
+    tail.grow(log.texts(8))
+    for number in range(200):
+        assert tail.slice(log.place(number % 8), Filter(run_id=f"run_{number}")) is not None
+        assert tail.slice(log.place(number % 8), EVERYTHING) is not None
+        assert len(tail._slices) <= limits.tail_events_max
+        assert sum(len(piece.data) for piece in tail._slices.values()) <= limits.tail_bytes_max
+
+
 def test_followers_at_one_place_share_a_slice(log: Log, tail: Tail) -> None:
     """Two followers at the same place with the same filter get the very same object, others do not."""
     tail.grow(log.texts(3))

@@ -81,7 +81,8 @@ class Tail:
 
     `head` is the newest sequence known to be committed. The entries are without a gap. They may end before `head`,
     since a feed that begins reads the head from the log, which may hold a commit that the loop is still to be told
-    of. Bounded by `tail_events_max` and `tail_bytes_max`.
+    of. Bounded by `tail_events_max` and `tail_bytes_max`, and so are the slices that are kept to be shared: followers
+    that begin at many places of a quiet session must not make it keep a copy for each.
     """
 
     def __init__(self, head: int, limits: Limits) -> None:
@@ -90,7 +91,11 @@ class Tail:
         self._limits = limits
         self._entries: list[Entry] = []
         self._bytes = 0
+        self._forget_slices()
+
+    def _forget_slices(self) -> None:
         self._slices: dict[tuple[int, Filter], Slice] = {}
+        self._slice_bytes = 0
 
     def grow(self, entries: Sequence[Entry]) -> None:
         """Take what was committed, and wake the followers."""
@@ -99,7 +104,7 @@ class Tail:
         self._entries.extend(entries)
         self._bytes += sum(len(entry.data) for entry in entries)
         self.head = max(self.head, entries[-1].sequence)
-        self._slices.clear()
+        self._forget_slices()
         self._trim()
         for follower in self.followers:
             follower.wake()
@@ -122,8 +127,16 @@ class Tail:
         if known is None:
             index = after.sequence + 1 - self._entries[0].sequence
             known = Slice(after, bounded(self._entries[index:], self._limits), wanted)
-            self._slices[after.sequence, wanted] = known
+            self._share(known, wanted)
         return known
+
+    def _share(self, piece: Slice, wanted: Filter) -> None:
+        """Keep a slice for whoever comes to the same place before the tail grows."""
+        full = len(self._slices) >= self._limits.tail_events_max
+        if full or self._slice_bytes + len(piece.data) > self._limits.tail_bytes_max:
+            self._forget_slices()
+        self._slices[piece.after.sequence, wanted] = piece
+        self._slice_bytes += len(piece.data)
 
 
 class Tails:
