@@ -77,9 +77,10 @@ class Feed:
         self.on_stall: Callable[[], None] | None = None
 
     def __enter__(self) -> Self:
-        """Begin to follow, then look where the log ends: whatever comes later wakes the feed."""
+        """Look where the log ends and begin to follow, in one turn of the loop: whatever comes later wakes the feed."""
+        head = self._sources.head()
         self._tail = self._tails.follow(self.session_id, self)
-        self._tail.head = max(self._tail.head, self._sources.head())
+        self._tail.head = max(self._tail.head, head)
         self._arm(self._limits.progress_after_ms / 1000)
         return self
 
