@@ -136,15 +136,18 @@ async def _loops(
             broken.set_result(cause)
 
     store.failed.add_done_callback(lambda failed: break_with(None if failed.cancelled() else failed.result()))
-    sweep = asyncio.create_task(
-        every(limits.sweep_ms / 1000, plane.sweep, name="sweep", stop=stop), name="sweep"
-    )
-    sweep.add_done_callback(lambda task: break_with(None if task.cancelled() else task.exception()))
+    works = {"sweep": plane.sweep, "pauses": plane.look_for_pauses}
+    loops = [
+        asyncio.create_task(every(limits.sweep_ms / 1000, work, name=name, stop=stop), name=name)
+        for name, work in works.items()
+    ]
+    for loop in loops:
+        loop.add_done_callback(lambda task: break_with(None if task.cancelled() else task.exception()))
     try:
         yield broken
     finally:
         stop.set()
-        await asyncio.gather(sweep, return_exceptions=True)
+        await asyncio.gather(*loops, return_exceptions=True)
         broken.cancel()
 
 

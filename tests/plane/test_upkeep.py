@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
 
@@ -198,6 +199,18 @@ async def test_two_periods_are_not_late(bench: Bench) -> None:
     assert end_of(bench, run.run_id) == "LOST/LEASE_EXPIRED"
 
 
+async def test_a_sweep_that_takes_long_is_no_pause(bench: Bench) -> None:
+    """Sweeps that come late because the one before took long judge at once: the server heard whoever spoke."""
+    run = await bench.running()
+    await bench.heartbeat(run.run_id)
+    for second in range(LEASE_MS // bench.limits.sweep_ms):
+        bench.clock.advance(bench.limits.sweep_ms)
+        await bench.plane.look_for_pauses()
+        if second % 5 == 4:
+            await bench.plane.sweep()
+    assert end_of(bench, run.run_id) == "LOST/LEASE_EXPIRED"
+
+
 async def test_a_wall_clock_that_jumps_loses_no_lease(bench: Bench) -> None:
     """Leases are judged on a clock that cannot be set."""
     run = await bench.running()
@@ -309,6 +322,32 @@ async def test_old_request_ids_are_forgotten(bench: Bench) -> None:
     await bench.plane.sweep()
     assert bench.contents()["requests"] == []
     await bench.start("b", request_id="r1")
+
+
+async def test_request_ids_are_forgotten_as_fast_as_they_come(tmp_path: Path) -> None:
+    """One sweep forgets more than one step of them, or they would grow for ever."""
+    async with open_bench(tmp_path / "plane.db", upkeep_step_max=2, request_id_ms=1_000) as bench:
+        for number in range(7):
+            await bench.resolve(f"k{number}", request_id=f"r{number}")
+        bench.clock.advance(1_001)
+        await bench.plane.sweep()
+        assert bench.contents()["requests"] == []
+
+
+async def test_interactions_that_could_not_be_written_are_written_later(bench: Bench) -> None:
+    """A full disk delays the note that somebody was here; it does not lose it."""
+    await bench.resolve()
+    bench.clock.advance(500)
+    await bench.resolve()
+    async with HeldWriter(bench.store):
+        written = asyncio.create_task(bench.plane._write_touched())
+        await asyncio.sleep(0)
+        lost = bench.plane.execute(lose_the_commit)
+    for each in (written, lost):
+        with pytest.raises(StorageFull):
+            await each
+    await bench.plane.sweep()
+    assert bench.session().last_interaction_at_ms == bench.clock.wall_ms()
 
 
 async def test_a_restart_kills_no_run(bench: Bench) -> None:

@@ -72,8 +72,8 @@ class ControlPlane:
         self._touched: dict[tuple[str, str], int] = {}
         # Streams that closed while nothing could be written. Bounded by the streams that were open.
         self._departed: list[tuple[str, str]] = []
-        self._swept_at_ms = clock.monotonic_ms()
-        self._ready_at_ms = self._swept_at_ms
+        self._looked_at_ms = clock.monotonic_ms()
+        self._ready_at_ms = self._looked_at_ms
         self._settled_to: str | None = ""
         store.on_commit(self._committed)
 
@@ -283,21 +283,28 @@ class ControlPlane:
         after: RunRef | None = RunRef("", "")
         while after is not None:
             after = await self.execute(_with(upkeep.recover_leases, after))
-        self._ready_at_ms = self._swept_at_ms = self.clock.monotonic_ms()
+        self._ready_at_ms = self._looked_at_ms = self.clock.monotonic_ms()
+
+    async def look_for_pauses(self) -> None:
+        """Give everybody time again after a pause in which nobody could be heard. Called every `sweep_ms`, also while
+        a sweep is under way: a sweep that takes long is no pause, and must not keep dead runners alive.
+        """
+        if self.clock.monotonic_ms() - self._looked_at_ms > 2 * self.limits.sweep_ms:
+            await self.execute(lambda _, context: context.leases.grant_all(now_ms=context.monotonic_ms))
+        self._looked_at_ms = self.clock.monotonic_ms()
 
     async def sweep(self) -> None:
-        """Do what is late. Called every `sweep_ms`; a call that comes much later first gives everybody time."""
+        """Do what is late. Called every `sweep_ms`."""
+        # Whichever of the two loops wakes first after a pause.
+        await self.look_for_pauses()
         now_ms = self.clock.monotonic_ms()
-        if now_ms - self._swept_at_ms > 2 * self.limits.sweep_ms:
-            await self.execute(lambda _, context: context.leases.grant_all(now_ms=context.monotonic_ms))
-        self._swept_at_ms = now_ms
         departed, self._departed = self._departed, []
         for namespace, session_id in departed:
             self._depart(namespace, session_id)
         await self._settle_late()
         await self._write_touched()
         await self._settle_after_start(now_ms)
-        await self.execute(upkeep.forget)
+        await self._forget(now_ms)
 
     async def _settle_late(self) -> None:
         """Deal with all that is late, step by step; a step that could not be dealt with is left to the next sweep."""
@@ -315,7 +322,17 @@ class ControlPlane:
         touched, self._touched = self._touched, {}
         if touched:
             rows = [(namespace, session_id, at_ms) for (namespace, session_id), at_ms in touched.items()]
-            await self.execute(_with(upkeep.touch, rows))
+            try:
+                await self.execute(_with(upkeep.touch, rows))
+            except PASSING:
+                self._touched = touched | self._touched
+                raise
+
+    async def _forget(self, began_at_ms: int) -> None:
+        """Forget old request ids, a step at a time and no longer than a sweep may take: more than came meanwhile."""
+        while await self.execute(upkeep.forget) == self.limits.upkeep_step_max:
+            if self.clock.monotonic_ms() - began_at_ms >= self.limits.sweep_ms:
+                return
 
     async def _settle_after_start(self, now_ms: int) -> None:
         """Once the linger after a start is over, look in steps for sessions that nobody came back to."""
