@@ -171,11 +171,21 @@ class ControlPlane:
             ticket = self.bells.listen(run_topic(namespace, request.run_id))
         else:
             ticket = self.bells.listen(pool_topic(namespace, request.pool), in_turn=True)
+        rung = False
         with ticket:
             while True:
-                claimed = await self.execute(_with(claims.claim, request))
-                if claimed is not None or not await self._rung(ticket, until_s):
+                try:
+                    claimed = await self.execute(_with(claims.claim, request))
+                except SessionPlaneError:
+                    if rung:
+                        # A ring in turn that came to nothing goes to the next one, or the run would wait in vain.
+                        ticket.set()
+                    raise
+                if claimed is not None:
                     return claimed
+                rung = await self._rung(ticket, until_s)
+                if not rung:
+                    return None
 
     async def _rung(self, ticket: Ticket, until_s: float) -> bool:
         """Wait for a ring until the time is over. Raises Draining when the server stops meanwhile."""
