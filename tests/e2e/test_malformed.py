@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable
 from typing import Any
 
 import grpc
 import pytest
+import pytest_asyncio
 from google.protobuf.descriptor import MethodDescriptor
 
 from sessionplane.v1 import admin_service_pb2, run_pb2, runner_service_pb2, session_service_pb2
 from sessionplane.v1.session_pb2 import SessionRef
 from tests.support.refusals import refused
 from tests.support.rows import rows
-from tests.support.serving import Served
+from tests.support.serving import Served, serving
 from tests.support.wire import Wire
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 KIB = 1024
 REQUEST_MAX = 1024 * KIB + 64 * KIB
@@ -29,6 +32,13 @@ METHODS = [
     )
     for method in file.DESCRIPTOR.services_by_name[service].methods
 ]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served]:
+    """One server for all: what is no request changes nothing, so no test sees another."""
+    async with serving(tmp_path_factory.mktemp("malformed") / "plane.db") as served:
+        yield served
 
 
 def _send(wire: Wire, method: MethodDescriptor, data: bytes) -> Awaitable[Any]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
 import grpc
 import pytest
+import pytest_asyncio
 
 from sessionplane.v1 import run_pb2
 from sessionplane.v1 import runner_service_pb2 as runner
@@ -18,8 +19,10 @@ from sessionplane.v1.run_pb2 import Payload, RunFailure, RunSpec
 from sessionplane.v1.session_pb2 import SessionRef
 from tests.support.refusals import Refusal, refused
 from tests.support.rows import rows
-from tests.support.serving import Served
+from tests.support.serving import Served, serving
 from tests.support.wire import Held, Wire, delta, span
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 KIB = 1024
 NO_SESSION = "ses_" + "0" * 32
@@ -37,17 +40,23 @@ class World:
     wire: Wire
     held: Held
     session_id: str
-    other_id: str
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served]:
+    """One server for all: what is refused changes nothing, so no test sees another."""
+    async with serving(tmp_path_factory.mktemp("refusals") / "plane.db") as served:
+        yield served
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def world(server: Served) -> World:
     """The world that no refused call may change."""
     started = await server.wire.start("chat")
-    held = await server.wire.hold(started.run.run_id)
+    held = await server.wire.hold(started.run.run_id, lease_s=600)
     await server.wire.publish(held, "so far")
-    other = await server.wire.start("other")
-    return World(server.wire, held, started.session.session_id, other.session.session_id)
+    await server.wire.start("other")
+    return World(server.wire, held, started.session.session_id)
 
 
 def check_safe(refusal: Refusal) -> None:
