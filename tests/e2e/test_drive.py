@@ -7,16 +7,19 @@ import gc
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 
+from sessionplane.domain.errors import StorageFull
 from sessionplane.v1 import run_pb2
 from sessionplane.v1 import runner_service_pb2 as pb
 from sessionplane.v1.run_pb2 import FINISH_RESULT_RECORDED, INTERRUPT_MODE_FORCE, RUN_OUTCOME_SUCCEEDED
+from tests.support.planes import lose_the_commit
 from tests.support.refusals import Refusal, refused
-from tests.support.serving import Served
+from tests.support.serving import Served, serving
 from tests.support.story import check_log, ending, story, terminals
 from tests.support.wire import DEADLINE_S, Held, Wire, custom, delta, span
 
@@ -249,6 +252,52 @@ async def test_publications_that_nobody_hears_of_any_more_are_no_errors_of_the_s
         assert (await drive.refused()).reason == "RUN_FINISHED"
     gc.collect()
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+async def test_no_end_hides_a_publication_that_was_lost(tmp_path: Path) -> None:
+    """A publication is lost with its commit, and the report behind it comes when the disk has room again: the run
+    does not end as if its text were complete.
+    """
+    # Small groups, so that the report is in a later commit; no sweep between them.
+    async with serving(tmp_path / "other.db", limits={"group_commands_max": 2, "sweep_ms": 60_000}) as server:
+        held = await _held(server.wire)
+        async with driving(server.wire, held) as drive:
+            release = threading.Event()
+            busy = server.running.store.submit(lambda _: release.wait(DEADLINE_S))
+            await drive.publish("lost")
+            await _queued(server, 2)
+            lost = server.running.plane.execute(lose_the_commit)
+            await drive.send(finish=pb.DriveRunFinish(outcome=RUN_OUTCOME_SUCCEEDED))
+            await _queued(server, 4)
+            release.set()
+            await busy
+            with pytest.raises(StorageFull):
+                await lost
+            assert (await drive.refused()).reason == "STORAGE_FULL"
+        assert (await server.wire.get_run(held.run_id)).state == run_pb2.RUN_STATE_RUNNING
+        async with driving(server.wire, held) as drive:
+            await drive.publish("lost", first=1)
+            await drive.send(finish=pb.DriveRunFinish(outcome=RUN_OUTCOME_SUCCEEDED))
+            await drive.published(1)
+            assert (await drive.read()).finished.terminal.output_text == "lost"
+
+
+async def test_a_runner_that_comes_after_the_end_is_shown_it(server: Served) -> None:
+    """A stream that is opened when the run has ended elsewhere begins with `finished`, too."""
+    held = await _held(server.wire)
+    await server.wire.interrupt("chat", mode=INTERRUPT_MODE_FORCE)
+    call = server.wire.runs.DriveRun()
+    drive = Driving(call)
+    await drive.send(open=pb.DriveRunOpen(run_id=held.run_id, lease_token=held.lease_token))
+    assert ending((await drive.read()).finished.terminal) == "INTERRUPTED/FORCED"
+    assert (await drive.refused()).reason == "RUN_FINISHED"
+
+
+async def test_a_stream_that_says_nothing_is_not_kept(tmp_path: Path) -> None:
+    """The first message is waited for, but not for ever."""
+    async with serving(tmp_path / "other.db", limits={"drive_open_ms": 100}) as server:
+        refusal = await Driving(server.wire.runs.DriveRun()).refused()
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "FIELD_INVALID")
 
 
 async def _queued(server: Served, count: int) -> None:

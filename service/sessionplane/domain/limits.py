@@ -82,6 +82,7 @@ class Limits:
     tail_bytes_max: int = _bound(1 * _MIB, "bytes of newest events kept in memory for each followed session")
     pool_waiters_max: int = _bound(1_000, "runners that wait on one pool")
     waiters_max: int = _bound(20_000, "calls that wait in one server")
+    drive_open_ms: int = _bound(10 * _S, "how long a DriveRun may take to send its first message")
     drive_window_max: int = _bound(64, "publications of one DriveRun that wait for their commit")
     key_cache_max: int = _bound(4_096, "spellings whose canonical form is remembered")
     touched_sessions_max: int = _bound(10_000, "sessions whose last interaction waits to be written")

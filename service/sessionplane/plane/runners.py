@@ -43,11 +43,14 @@ class Heard:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FinishRequest:
-    """Reports how a run ended; `fingerprint` is the hash of the report."""
+    """Reports how a run ended; `fingerprint` is the hash of the report. It stands behind the publications up to
+    `after_run_sequence`, 0 if it does not say.
+    """
 
     holder: Holder
     report: RunReport
     fingerprint: bytes
+    after_run_sequence: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,11 +170,13 @@ def _append(tx: Tx, run: Run, events: Sequence[Published], context: Context) -> 
 def finish(tx: Tx, request: FinishRequest, context: Context) -> Finished:
     """Record the runner's report as the run's terminal; the first terminal stands.
 
-    Raises RunNotFound and LeaseLost.
+    Raises RunNotFound and LeaseLost, and RunSequenceGap if a publication before the report was not committed.
     """
     run = held_run(tx, request.holder)
     if run.state is RunState.FINISHED:
         return _finished_before(tx, run, request, context)
+    if run.last_run_sequence < request.after_run_sequence:
+        raise RunSequenceGap(expected=run.last_run_sequence + 1)
     _first_event(tx, sessions.require(tx, run.namespace, run.session_id), context)
     finished = runs.end(
         tx,

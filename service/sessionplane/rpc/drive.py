@@ -2,7 +2,8 @@
 
 The reader submits what it reads without waiting for the commit, so that a runner can keep a window full; what is to be
 answered stands in line in that order. Publications that are committed by the time their turn comes share one answer,
-since an acknowledgement covers all before it. The watcher puts a look at the run in the same line whenever the run's
+since an acknowledgement covers all before it. A report says behind which publications it stands, so that one which was
+lost (a full disk) cannot be followed by an end that looks complete. The watcher puts a look at the run in the same line whenever the run's
 bell rings: for an interrupt to hand out, or an end that came from elsewhere. Only the handler's own task writes.
 
 Owned by the handler's task: the line (bounded by `drive_window_max`), the two helpers (cancelled and awaited as it
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import grpc
@@ -33,6 +34,7 @@ from sessionplane.plane.claims import Holder
 from sessionplane.plane.context import run_topic
 from sessionplane.plane.plane import ControlPlane
 from sessionplane.plane.runners import Finished, Heard
+from sessionplane.plane.runs import RunView
 from sessionplane.rpc import render
 from sessionplane.rpc.guard import Context
 from sessionplane.rpc.parse import Parser
@@ -89,9 +91,9 @@ class Driver:
 
         Raises FieldInvalid, RunNotFound, LeaseLost, RunFinished, Disconnected, Draining, and what publications raise.
         """
-        holder = self._opened(await context.read())
-        view, heard = await self._plane.execute(lambda tx, use: runners.open_drive(tx, holder, use))
+        holder = self._opened(await self._first(context))
         drive = _Drive(self._plane, self._parser, holder, context)
+        view, heard = await drive.open()
         seat = (holder.namespace, holder.run_id)
         before = self._seats.get(seat)
         if before is not None:
@@ -109,6 +111,15 @@ class Driver:
         finally:
             if self._seats.get(seat) is drive:
                 del self._seats[seat]
+
+    async def _first(self, context: Context) -> Any:
+        """Wait for the first message, but not for ever: until then nothing bounds the streams that do nothing."""
+        wait_ms = self._plane.limits.drive_open_ms
+        try:
+            async with asyncio.timeout(wait_ms / 1000):
+                return await context.read()
+        except TimeoutError:
+            raise FieldInvalid(field="request", problem=f"`open` did not come within {wait_ms} ms") from None
 
     def _opened(self, request: Any) -> Holder:
         """Read the first message, which must show the lease."""
@@ -131,7 +142,19 @@ class _Drive:
         self._more = asyncio.Event()
         self._room = asyncio.Semaphore(plane.limits.drive_window_max)
         self._reported = False
+        # The run_sequence that this stream's publications reach, committed or not.
+        self._reached = 0
         self._told: tuple[str, str] | None = None
+
+    async def open(self) -> tuple[RunView, Heard]:
+        """Show the lease; return the run with its input. Raises what `runners.open_drive` raises."""
+        try:
+            view, heard = await self._plane.execute(lambda tx, use: runners.open_drive(tx, self._holder, use))
+        except RunFinished:
+            await self._write_end()
+            raise
+        self._reached = view.run.last_run_sequence
+        return view, heard
 
     async def serve(self) -> None:
         """Answer what stands in line until something ends the stream."""
@@ -197,6 +220,8 @@ class _Drive:
             raise FieldInvalid(field="request", problem="nothing may follow `finish`")
         if kind == "publish":
             asked = self._parser.publish(self._holder, request.publish)
+            first = asked.first_run_sequence or self._reached + 1
+            self._reached = max(self._reached, first + len(asked.events) - 1)
             return Published(
                 self._plane.execute(
                     lambda tx, use: runners.publish(tx, asked, use, deliver=False),
@@ -204,7 +229,9 @@ class _Drive:
                 )
             )
         if kind == "finish":
-            report = self._parser.finish(self._holder, request.finish)
+            report = replace(
+                self._parser.finish(self._holder, request.finish), after_run_sequence=self._reached
+            )
             self._reported = True
             return Reported(
                 self._plane.execute(lambda tx, use: runners.finish(tx, report, use), size=request.ByteSize())
