@@ -187,3 +187,16 @@ async def test_too_many_waits_are_refused_and_the_others_served(tmp_path: Path) 
         assert refusal.retry_after_s
         await wire.interrupt("chat")
         assert len(await asyncio.gather(*waits)) == 2
+
+
+async def test_a_crowded_pool_refuses_who_comes_too_much(tmp_path: Path) -> None:
+    """One pool's runners cannot take the places of all who wait; another pool's are served."""
+    async with serving(tmp_path / "small.db", limits={"pool_waiters_max": 2}) as server:
+        wire: Wire = server.wire
+        waits = [asyncio.create_task(wire.claim(pool="gpu", wait_s=5)) for _ in range(2)]
+        await _waiting(server, 2)
+        assert (await refused(wire.claim(pool="gpu", wait_s=5))).reason == "OVERLOADED"
+        assert not (await wire.claim(pool="cpu")).claimed
+        for _ in waits:
+            await wire.start(pool="gpu")
+        assert all(claim.claimed for claim in await asyncio.gather(*waits))

@@ -26,13 +26,14 @@ class Bells:
         """Return how many tickets are out."""
         return self._count
 
-    def listen(self, subject: Hashable, *, in_turn: bool = False) -> Ticket:
+    def listen(self, subject: Hashable, *, in_turn: bool = False, most: int | None = None) -> Ticket:
         """Return a ticket for a subject, to be used as a context manager.
 
         `in_turn` tickets are rung one at a time, longest waiting first: for work that only one can take.
-        Raises Overloaded when too many are out.
+        Raises Overloaded when too many are out, in all or, with `most`, for this subject.
         """
-        if self._count >= self._waiters_max:
+        crowded = most is not None and len(self._tickets.get(subject, ())) >= most
+        if crowded or self._count >= self._waiters_max:
             raise Overloaded
         return Ticket(self, subject, in_turn=in_turn)
 

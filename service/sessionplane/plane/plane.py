@@ -170,7 +170,8 @@ class ControlPlane:
         if request.run_id:
             ticket = self.bells.listen(run_topic(namespace, request.run_id))
         else:
-            ticket = self.bells.listen(pool_topic(namespace, request.pool), in_turn=True)
+            topic = pool_topic(namespace, request.pool)
+            ticket = self.bells.listen(topic, in_turn=True, most=self.limits.pool_waiters_max)
         rung = False
         with ticket:
             while True:
