@@ -3,8 +3,9 @@
 The reader submits what it reads without waiting for the commit, so that a runner can keep a window full; what is to be
 answered stands in line in that order. Publications that are committed by the time their turn comes share one answer,
 since an acknowledgement covers all before it. A report says behind which publications it stands, so that one which was
-lost (a full disk) cannot be followed by an end that looks complete. The watcher puts a look at the run in the same line whenever the run's
-bell rings: for an interrupt to hand out, or an end that came from elsewhere. Only the handler's own task writes.
+lost (a full disk) cannot be followed by an end that looks complete. The watcher puts a look at the run in the same
+line whenever the run's bell rings: for an interrupt to hand out, or an end that came from elsewhere. Only the
+handler's own task writes.
 
 Owned by the handler's task: the line (bounded by `drive_window_max`), the two helpers (cancelled and awaited as it
 leaves), and the seat, which a newer stream with the same lease takes over.
