@@ -31,13 +31,3 @@ async def _refused_to_start(server: ServerProcess) -> Exited:
     exited = await asyncio.wait_for(server.exited(), READY_S)
     assert "Traceback" not in exited.errors
     return exited
-
-
-async def test_a_killed_server_leaves_its_file_to_the_next_one(tmp_path: Path) -> None:
-    """There is no stale lock: after kill -9 another process on another port takes the file over at once."""
-    async with server_process(tmp_path / "plane.db") as first:
-        async with wired(first.address) as wire:
-            session_id = (await wire.resolve("chat")).session.session_id
-        await first.kill()
-        async with server_process(first.database) as second, wired(second.address) as wire:
-            assert (await wire.get("chat")).session.session_id == session_id

@@ -7,18 +7,15 @@ from pathlib import Path
 import pytest
 
 from sessionplane.v1 import session_service_pb2 as pb
-from sessionplane.v1.event_pb2 import EVENT_KIND_OUTPUT_DELTA, Event
+from sessionplane.v1.event_pb2 import EVENT_KIND_OUTPUT_DELTA
 from sessionplane.v1.session_service_pb2 import (
     STREAM_START_OLDEST,
     STREAM_UNTIL_CAUGHT_UP,
     STREAM_UNTIL_RUN_END,
 )
-from sessionplane_client import Client
-from tests.support.processes import server_process
-from tests.support.serving import AT_ONCE, Served, serving
+from tests.support.serving import Served, serving
 from tests.support.story import check_log, sequences
-from tests.support.traffic import insist
-from tests.support.wire import Wire, publication, report, wired
+from tests.support.wire import Wire
 
 OBSERVED = {"until": STREAM_UNTIL_CAUGHT_UP, "presence": pb.PRESENCE_OBSERVER}
 
@@ -133,25 +130,3 @@ async def test_a_token_decides_where_a_stream_begins_whatever_start_says(server:
     token = (await _tokens(server.wire))[7]
     stream = await server.wire.stream("chat", resume_token=token, start=start, **OBSERVED).rest()
     assert stream.events == log[7:]
-
-
-async def test_the_python_client_sees_a_run_once_though_its_server_restarts_under_it(tmp_path: Path) -> None:
-    """A client that follows over a restart gets every event once, and knows that the run is over."""
-    async with (
-        server_process(tmp_path / "plane.db") as server,
-        wired(server.address) as wire,
-        Client(server.address, backoff=AT_ONCE) as client,
-    ):
-        held = await wire.hold((await wire.start("chat")).run.run_id)
-        seen: list[Event] = []
-        async with client.stream(key="chat", start=STREAM_START_OLDEST, until=STREAM_UNTIL_RUN_END) as stream:
-            await wire.publish(held, "before ")
-            while not (seen and seen[-1].output_delta.text == "before "):
-                seen.append(await anext(stream))
-            await server.kill()
-            await server.start()
-            await insist(wire.runs.PublishEvents, publication(held, "after", first=2))
-            await insist(wire.runs.FinishRun, report(held))
-            seen += [event async for event in stream]
-        assert seen == await wire.log("chat")
-    assert seen[-1].run_terminal.output_text == "before after"

@@ -21,7 +21,7 @@ from sessionplane.v1 import admin_service_pb2, runner_service_pb2, session_servi
 TRANSPORT_BYTES_MAX = 8 * 1024 * 1024
 """The transport's own cap. Ours is lower, and answers with details; this one resets without."""
 
-QUIET_S = 0.05
+QUIET_S = 0.02
 """So long must nobody have come before a server that stops closes its door."""
 
 OPTIONS: tuple[tuple[str, int], ...] = (
