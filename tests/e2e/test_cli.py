@@ -178,6 +178,18 @@ async def test_a_run_that_is_over_is_not_run_again(command: Command) -> None:
     assert 'SUCCEEDED by RUNNER  "first"' in again.out
 
 
+async def test_a_run_that_another_runner_has_is_left_to_it(
+    start: Start, target: str, command: Command
+) -> None:
+    """Who comes second with the same --run-id says so and goes, instead of asking again and again."""
+    running = await start("run", "k", "--run-id", "mine", target=target)
+    await said(running, "is running")
+    again = await command("run", "k", "--run-id", "mine", given="second")
+    assert again.code == 1
+    assert again.err.count("\n") == 1
+    assert "has another runner" in again.err
+
+
 async def test_nothing_to_stop_is_no_error(command: Command) -> None:
     """An interrupt without a run is NO_OP and exit code 0."""
     await command("resolve", "k")

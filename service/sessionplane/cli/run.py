@@ -66,28 +66,35 @@ def run(
         )
         claim = await _claim(client, started.run.run_id, lease_s)
         if claim is None:
-            ended = await client.get_run(started.run.run_id)
-            say(f"Run {ended.run_id} ended before it was this runner's. Standard input was not published.")
-            return _print(ended.run_id, ended.terminal, as_lines=as_lines) or EXIT_REFUSED
+            run = await client.get_run(started.run.run_id)
+            ended = run.HasField("terminal")
+            what = "ended before it was this runner's" if ended else "has another runner"
+            say(f"Run {run.run_id} {what}. Standard input was not published.")
+            terminal = run.terminal if ended else None
+            return _print(run.run_id, terminal, as_lines=as_lines) or EXIT_REFUSED
         return await _drive(client, claim, as_lines=as_lines)
 
     talk(work)
 
 
 async def _claim(client: Client, run_id: str, lease_s: float | None) -> Claim | None:
-    """Waits in line; returns None if the run ended before it was this runner's."""
+    """Waits in line; returns None if the run ended before it was this runner's, or has another one."""
     from sessionplane.v1 import run_pb2
 
+    name = f"{platform.node()} {os.getpid()}"[:128]
+    asked = False
     while True:
         run = await client.get_run(run_id)
-        if run.state == run_pb2.RUN_STATE_FINISHED:
+        claimable = run.state in {run_pb2.RUN_STATE_QUEUED, run_pb2.RUN_STATE_PENDING}
+        # One that has a runner may still come back: that its runner was heard is what the first claim waits for.
+        if run.state == run_pb2.RUN_STATE_FINISHED or (asked and not claimable):
             return None
-        if run.state != run_pb2.RUN_STATE_PENDING:
+        if run.state == run_pb2.RUN_STATE_QUEUED:
             say(f"Run {run_id} waits: another run of the session is active.")
-        name = f"{platform.node()} {os.getpid()}"[:128]
         claim = await client.claim_run(run_id, runner_id=name, lease_s=lease_s)
         if claim is not None:
             return claim
+        asked = True
 
 
 async def _drive(client: Client, claim: Claim, *, as_lines: bool) -> int:
