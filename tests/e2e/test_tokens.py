@@ -161,3 +161,20 @@ async def test_a_forged_page_token_is_refused_and_nothing_breaks(
     request.page_token = urlsafe_b64encode(packed + Struct(">I").pack(crc32(packed))).rstrip(b"=").decode()
     refusal = await refused(call(request))
     assert (refusal.code, refusal.reason) == (INVALID, "PAGE_TOKEN_INVALID")
+
+
+async def test_a_page_of_large_sessions_is_cut_and_goes_on(tmp_path: Path) -> None:
+    """A page ends at its bytes, so that a stub with gRPC's own bound can read every one; the next goes on behind."""
+    async with serving(tmp_path / "small.db", limits={"page_bytes_max": 2_000}) as server:
+        keys = {f"agent:main:k{number}" for number in range(9)}
+        for key in keys:
+            await server.wire.resolve(key, labels={"about": "x" * 500})
+        seen: list[str] = []
+        page_token = ""
+        while len(seen) < len(keys):
+            page = await server.wire.sessions.ListSessions(pb.ListSessionsRequest(page_token=page_token))
+            assert page.ByteSize() < 2_200
+            seen.extend(session.key for session in page.sessions)
+            page_token = page.next_page_token
+            assert bool(page_token) == (len(seen) < len(keys))
+        assert set(seen) == keys

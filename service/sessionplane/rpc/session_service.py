@@ -72,10 +72,15 @@ class SessionService:
             return tx.sessions(NAMESPACE, before=before, limit=limit + 1)
 
         rows = await self._plane.store.scan(query)
-        shown, more = rows[:limit], len(rows) > limit
-        response = pb.ListSessionsResponse(sessions=[render.session(self._plane, row) for row in shown])
-        if more:
-            last = shown[-1]
+        response, size = pb.ListSessionsResponse(), 0
+        for row in rows[:limit]:
+            shown = render.session(self._plane, row)
+            size += shown.ByteSize()
+            if response.sessions and size > self._plane.limits.page_bytes_max:
+                break
+            response.sessions.append(shown)
+        if len(response.sessions) < len(rows):
+            last = rows[len(response.sessions) - 1]
             response.next_page_token = PageToken(
                 arguments=arguments, number=last.updated_at_ms, row_id=last.session_id
             ).encode()
