@@ -268,6 +268,6 @@ class PlaneMachine(RuleBasedStateMachine):
 
 
 PlaneMachine.TestCase.settings = settings(
-    max_examples=settings.default.max_examples // 2, stateful_step_count=40
+    max_examples=settings.default.max_examples // 3, stateful_step_count=30
 )
 TestPlane = PlaneMachine.TestCase
