@@ -9,14 +9,20 @@ from typing import Any, TypeVar
 
 import pytest
 
-from sessionplane.domain.errors import Draining, Overloaded, RunNotFound, StorageFull, StreamLimit
+from sessionplane.domain.errors import (
+    Draining,
+    Overloaded,
+    RequestIdReused,
+    RunNotFound,
+    StorageFull,
+    StreamLimit,
+)
 from sessionplane.domain.runs import RunState
 from sessionplane.domain.sessions import SessionState
 from sessionplane.domain.streams import ClosingReason, Presence
 from sessionplane.live.feed import End
 from sessionplane.plane import sessions
 from sessionplane.plane.claims import Claimed, ClaimRequest
-from sessionplane.plane.context import pool_topic
 from sessionplane.plane.streams import StreamRequest
 from tests.support.planes import KEY, LEASE_MS, NAMESPACE, Bench, call, lose_the_commit, open_bench, ref
 from tests.support.stores import HeldWriter
@@ -150,26 +156,17 @@ async def test_a_waiter_that_goes_away_loses_no_run(bench: Bench, tasks: list[as
 async def test_a_ring_that_came_to_nothing_goes_to_the_next(
     bench: Bench, tasks: list[asyncio.Task[Any]]
 ) -> None:
-    """The first in turn fails as it claims: the next one is woken instead of sleeping beside a run."""
-
-    async def fill_the_disk() -> None:
-        with bench.plane.bells.listen(pool_topic(NAMESPACE, "gpu")) as ticket:
-            await ticket.wait()
-            async with HeldWriter(bench.store):
-                while not bench.store._waiting > 1:  # noqa: ASYNC110 - until the first one asks
-                    await asyncio.sleep(0)
-                lost = bench.plane.execute(lose_the_commit)
-            with pytest.raises(StorageFull):
-                await lost
-
-    spoiler = await waiting(tasks, bench, fill_the_disk())
-    first, second = [await waiting(tasks, bench, claim(bench, pool="gpu")) for _ in range(2)]
+    """The first in turn is refused as it claims: the next one is woken instead of sleeping beside a run."""
+    asked = ClaimRequest(call=call("ClaimRun", "mine", "gpu"), pool="gpu", lease_ms=LEASE_MS)
+    first = await waiting(tasks, bench, bench.plane.claim(asked, wait_s=LONG_S))
+    second = await waiting(tasks, bench, claim(bench, pool="gpu"))
+    other = await bench.start("other")
+    await bench.claim(other.run.run_id, request_id="mine")
     started = await bench.start(pool="gpu")
     async with asyncio.timeout(5):
-        with pytest.raises(StorageFull):
+        with pytest.raises(RequestIdReused):
             await first
         claimed = await second
-        await spoiler
     assert claimed is not None
     assert claimed.run.run.run_id == started.run.run_id
 
