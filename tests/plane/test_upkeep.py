@@ -311,19 +311,6 @@ async def test_a_settlement_that_was_lost_comes_again(bench: Bench) -> None:
     assert bench.session().state is SessionState.DETACHED
 
 
-async def test_old_request_ids_are_forgotten(bench: Bench) -> None:
-    """A request id is remembered for its time, and then free for another request."""
-    await bench.start("a", request_id="r1")
-    await bench.pass_time(1_000)
-    bench.clock.wall += bench.limits.request_id_ms - 1_000
-    await bench.plane.sweep()
-    assert len(bench.contents()["requests"]) == 1
-    bench.clock.wall += 1
-    await bench.plane.sweep()
-    assert bench.contents()["requests"] == []
-    await bench.start("b", request_id="r1")
-
-
 async def test_request_ids_are_forgotten_as_fast_as_they_come(tmp_path: Path) -> None:
     """One sweep forgets more than one step of them, or they would grow for ever."""
     async with open_bench(tmp_path / "plane.db", upkeep_step_max=2, request_id_ms=1_000) as bench:

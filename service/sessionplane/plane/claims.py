@@ -98,7 +98,7 @@ def _claimed_before(tx: ReadTx, run: Run, epoch: int, context: Context) -> Claim
 def _grant(tx: Tx, run: Run, session: Session, request: ClaimRequest, context: Context) -> Claimed:
     """Put the run under a new lease."""
     check_move(run.state, RunState.RUNNING)
-    waited_ms = context.now_ms - (run.pending_since_ms or context.now_ms)
+    waited_ms = context.judged_ms - (run.pending_since_ms or context.judged_ms)
     held = replace(
         run,
         state=RunState.RUNNING,
@@ -107,7 +107,7 @@ def _grant(tx: Tx, run: Run, session: Session, request: ClaimRequest, context: C
         lease_token=context.new_secret(),
         lease_ms=request.lease_ms,
         lease_confirmed=False,
-        claimed_at_ms=run.claimed_at_ms or context.now_ms,
+        claimed_at_ms=run.claimed_at_ms or context.judged_ms,
         pending_ms=run.pending_ms + max(0, waited_ms),
         pending_since_ms=None,
     )

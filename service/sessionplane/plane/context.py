@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Protocol
 
 from sessionplane.domain.errors import RequestIdReused
@@ -30,10 +31,14 @@ class Clock(Protocol):
 class Context:
     """What one use case is given: one moment, taken as it begins.
 
+    `now_ms` is Unix time as the machine tells it, for people to read; it may jump. `judged_ms` is Unix time as this
+    process counts it on from its start, by a clock that cannot be set: whatever ends, expires or is forgotten is
+    judged by it. `monotonic_ms` is that clock itself, for what does not outlive the process.
     `leases` and `presence` belong to the writer's thread, like the transaction.
     """
 
     now_ms: int
+    judged_ms: int
     monotonic_ms: int
     limits: Limits
     leases: Leases
@@ -64,7 +69,8 @@ def recall(tx: ReadTx, call: Call) -> Request | None:
         return None
     known = tx.request(call.namespace, call.rpc, call.request_id)
     if known is not None and known.fingerprint != call.fingerprint:
-        raise RequestIdReused(first_seen_at=known.at_ms)
+        first_seen = datetime.fromtimestamp(known.at_ms / 1000, UTC)
+        raise RequestIdReused(first_seen_at=first_seen.isoformat(timespec="seconds"))
     return known
 
 
@@ -87,7 +93,7 @@ def remember(
             rpc=call.rpc,
             request_id=call.request_id,
             fingerprint=call.fingerprint,
-            at_ms=context.now_ms,
+            at_ms=context.judged_ms,
             session_id=session_id,
             run_id=run_id,
             interrupt_id=interrupt_id,

@@ -129,7 +129,7 @@ def _no_op(tx: Tx, session: Session, request: InterruptRequest, context: Context
 def _begin(tx: Tx, run: Run, request: InterruptRequest, context: Context) -> Interrupt:
     """Interrupt a run that is not being interrupted: a claimed one by its runner, any other at once."""
     graceful = run.state is RunState.RUNNING and request.mode is InterruptMode.GRACEFUL
-    escalate_at_ms = context.now_ms + request.grace_ms if graceful else None
+    escalate_at_ms = context.judged_ms + request.grace_ms if graceful else None
     made = _new(
         tx,
         run.session_id,

@@ -72,6 +72,8 @@ class ControlPlane:
         self._touched: dict[tuple[str, str], int] = {}
         # Streams that closed while nothing could be written. Bounded by the streams that were open.
         self._departed: list[tuple[str, str]] = []
+        # From the monotonic clock to Unix time, as it was at the start; see Context.judged_ms.
+        self._anchor_ms = clock.wall_ms() - clock.monotonic_ms()
         self._looked_at_ms = clock.monotonic_ms()
         self._ready_at_ms = self._looked_at_ms
         self._settled_to: str | None = ""
@@ -95,9 +97,11 @@ class ControlPlane:
         return None if term is None else self.clock.wall_ms() + term.deadline_ms - self.clock.monotonic_ms()
 
     def _context(self) -> Context:
+        monotonic_ms = self.clock.monotonic_ms()
         return Context(
             now_ms=self.clock.wall_ms(),
-            monotonic_ms=self.clock.monotonic_ms(),
+            judged_ms=self._anchor_ms + monotonic_ms,
+            monotonic_ms=monotonic_ms,
             limits=self.limits,
             leases=self._leases,
             presence=self._attached,

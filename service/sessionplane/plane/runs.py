@@ -218,7 +218,7 @@ def _into_lane(tx: Tx, run: Run, from_state: RunState | None, context: Context) 
 
 def wait_for_runner(tx: Tx, run: Run, context: Context) -> Run:
     """Return the run as PENDING, with its deadline, and wake the runners of its pool."""
-    pending = replace(run, state=RunState.PENDING, pending_since_ms=context.now_ms)
+    pending = replace(run, state=RunState.PENDING, pending_since_ms=context.judged_ms)
     if run.pool:
         tx.wake(pool_topic(run.namespace, run.pool))
     tx.wake(run_topic(run.namespace, run.run_id))

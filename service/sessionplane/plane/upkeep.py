@@ -35,7 +35,7 @@ def due(tx: ReadTx, context: Context) -> Due:
     step = context.limits.upkeep_step_max
     return Due(
         leases=context.leases.due(now_ms=context.monotonic_ms, limit=step),
-        runs=[RunRef(run.namespace, run.run_id) for run in tx.runs_due(at_ms=context.now_ms, limit=step)],
+        runs=[RunRef(run.namespace, run.run_id) for run in tx.runs_due(at_ms=context.judged_ms, limit=step)],
         absent=context.presence.overdue(now_ms=context.monotonic_ms, limit=step),
     )
 
@@ -60,7 +60,7 @@ def lapse(tx: Tx, ref: RunRef, context: Context) -> None:
 def expire(tx: Tx, ref: RunRef, context: Context) -> None:
     """Deal with a run whose time is over: its grace, its time to run, or its time to wait."""
     run = tx.run(ref.namespace, ref.run_id)
-    if run is None or run.due_at_ms is None or run.due_at_ms > context.now_ms:
+    if run is None or run.due_at_ms is None or run.due_at_ms > context.judged_ms:
         return
     if _passed(run.run_deadline_ms, context):
         runs.end(tx, run, outcome=RunOutcome.TIMED_OUT, cause=RunCause.DEADLINE, context=context)
@@ -71,7 +71,7 @@ def expire(tx: Tx, ref: RunRef, context: Context) -> None:
 
 
 def _passed(at_ms: int | None, context: Context) -> bool:
-    return at_ms is not None and at_ms <= context.now_ms
+    return at_ms is not None and at_ms <= context.judged_ms
 
 
 def recover_leases(tx: ReadTx, after: RunRef, context: Context) -> RunRef | None:
@@ -97,5 +97,5 @@ def touch(tx: Tx, touched: Sequence[tuple[str, str, int]], _context: Context) ->
 
 def forget(tx: Tx, context: Context) -> int:
     """Forget old request ids, in one step; returns how many."""
-    before_ms = context.now_ms - context.limits.request_id_ms
+    before_ms = context.judged_ms - context.limits.request_id_ms
     return tx.forget_requests(before_ms=before_ms, limit=context.limits.upkeep_step_max)
