@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
-from sessionplane.domain.errors import Draining, Overloaded, SessionPlaneError, StorageFull, StoreBusy
+from sessionplane.domain.errors import Draining, Overloaded, StorageFull, StoreBusy, StoreFailed
 
 log = structlog.get_logger(__name__)
 
@@ -37,14 +37,18 @@ async def every(
             continue
 
 
+STOPPING = (*PASSING, Draining, StoreFailed, asyncio.CancelledError)
+"""What a step meets for all of its pieces, so that none of the rest is worth trying now."""
+
+
 async def all_of(waiting: Sequence[Awaitable[object]], *, what: str) -> None:
-    """Wait for a step's pieces. One that fails by a bug is said aloud and hurts no other; refusals are raised."""
+    """Wait for a step's pieces. One that fails is said aloud and hurts no other; what stops them all is raised."""
     failures = [
         outcome
         for outcome in await asyncio.gather(*waiting, return_exceptions=True)
         if isinstance(outcome, BaseException)
     ]
     for failure in failures:
-        if isinstance(failure, SessionPlaneError | asyncio.CancelledError):
+        if isinstance(failure, STOPPING):
             raise failure
         log.error("loop.piece_failed", what=what, exc_info=failure)
