@@ -194,7 +194,7 @@ def _finished_before(tx: Tx, run: Run, request: FinishRequest, context: Context)
     """Answer a report on a run that has ended: a repeat is nothing new, another one is kept beside the log's end."""
     if run.report_fingerprint == request.fingerprint:
         return Finished(result=FinishResult.DUPLICATE, run=run)
-    if run.late_fingerprint != request.fingerprint:
+    if not run.late_fingerprint:
         text, _ = runs.cut_text(request.report.output_text or "", context.limits.terminal_text_bytes_max)
         late = LateResult(run_id=run.run_id, report=replace(request.report, output_text=text))
         tx.append(run.session_id, late, at_ms=context.now_ms)

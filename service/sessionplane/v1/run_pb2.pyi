@@ -215,7 +215,7 @@ class _FinishResultEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FinishRe
     FINISH_RESULT_DUPLICATE: _FinishResult.ValueType  # 2
     """The same report was recorded before."""
     FINISH_RESULT_SUPERSEDED: _FinishResult.ValueType  # 3
-    """The run had ended otherwise; that stands. The report is kept as a late_result event."""
+    """The run had ended otherwise; that stands. The first such report is kept as a late_result event."""
 
 class FinishResult(_FinishResult, metaclass=_FinishResultEnumTypeWrapper):
     """What FinishRun did."""
@@ -227,7 +227,7 @@ FINISH_RESULT_RECORDED: FinishResult.ValueType  # 1
 FINISH_RESULT_DUPLICATE: FinishResult.ValueType  # 2
 """The same report was recorded before."""
 FINISH_RESULT_SUPERSEDED: FinishResult.ValueType  # 3
-"""The run had ended otherwise; that stands. The report is kept as a late_result event."""
+"""The run had ended otherwise; that stands. The first such report is kept as a late_result event."""
 Global___FinishResult: _TypeAlias = FinishResult  # noqa: Y015
 
 class _InterruptMode:
