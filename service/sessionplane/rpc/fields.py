@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from enum import StrEnum
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, TypeVar
 
@@ -41,15 +42,17 @@ class Fields:
     def __init__(self, limits: Limits, key_settings: KeySettings) -> None:
         self._limits = limits
         self._keys = key_settings
+        # The canonical form of each spelling that was good: the same few come again and again.
+        self._canonical = lru_cache(limits.key_cache_max)(self._canonical_of)
+
+    def _canonical_of(self, raw: str, agent: str, field: str) -> SessionKey:
+        return keys.canonical(raw, settings=self._keys, agent=agent, field=field, limits=self._limits)
 
     def ref(self, ref: session_pb2.SessionRef, field: str = "session") -> SessionRef:
         """Read a reference that must name a session."""
         kind = ref.WhichOneof("ref")
         if kind == "key":
-            key = keys.canonical(
-                ref.key, settings=self._keys, agent=ref.agent, field=f"{field}.key", limits=self._limits
-            )
-            return SessionRef(key=key)
+            return SessionRef(key=self._canonical(ref.key, ref.agent, f"{field}.key"))
         if kind is None or not ref.session_id:
             raise FieldInvalid(field=field, problem="name a session by session_id or by key")
         return SessionRef(session_id=self.name(ref.session_id, f"{field}.session_id"))

@@ -69,8 +69,7 @@ class Parser(Fields):
 
     def start(self, request: session_service_pb2.StartRunRequest) -> StartRequest:
         """Read a StartRun."""
-        named = request.session.WhichOneof("ref") is not None
-        ref = self.ref(request.session) if named else None
+        ref = self.ref(request.session) if request.HasField("session") else None
         return StartRequest(
             call=self.call("StartRun", request, ref.key if ref else None),
             session=ref,
@@ -154,6 +153,8 @@ class Parser(Fields):
             filter=self.filter(request.filter),
             presence=enum(Presence, request.presence, "presence") or Presence.ATTACHED,
         )
+        if asked.run_id and asked.until_run_id not in {"", asked.run_id}:
+            raise FieldInvalid(field="until_run_id", problem="it is not the run of the target")
         if asked.run_id and asked.filter.run_id not in {"", asked.run_id}:
             raise FilterInvalid(problem="filter.run_id is not the run of the target")
         return asked, pending_ms / 1000
