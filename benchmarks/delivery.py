@@ -19,7 +19,7 @@ from sessionplane.v1 import session_service_pb2 as pb
 from subscribing import Subscriber
 
 EVENTS_PER_S = 200
-EVENTS = 300
+EVENTS = 200
 TARGETS = (at_most("p50_ms", 1.0), at_most("p99_ms", 5.0))
 
 

@@ -23,11 +23,11 @@ from sessionplane.v1 import session_service_pb2 as pb
 
 IN_FLIGHT = 64
 ESTABLISHED_KEYS = 1_000
-ESTABLISHED_CALLS = 5_000
-NEW_CALLS = 2_500
+ESTABLISHED_CALLS = 4_000
+NEW_CALLS = 1_500
 NEW_GROUP = IN_FLIGHT // 2
 STORM_CALLS = 256
-STORMS = 15
+STORMS = 12
 
 
 def request(key: str) -> bytes:

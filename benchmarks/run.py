@@ -97,17 +97,21 @@ def main() -> int:
     command = " ".join(["make bench", *([f"ARGS='{' '.join(sys.argv[1:])}'"] if sys.argv[1:] else [])])
     RESULTS.mkdir(exist_ok=True)
     print(f"{report.machine()}\nload before: {os.getloadavg()[0]:.1f}\n")
+    before_ms = report.loop_ms()
     lines = uvloop.run(measure(chosen))
-    print()
+    loops_ms = (before_ms, report.loop_ms())
+    print("\nSumming a million numbers took {:.0f} ms before and {:.0f} ms after.\n".format(*loops_ms))
     for row in report.table(lines):
         print(row)
     written = chosen.json or RESULTS / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json"
-    written.write_text(json.dumps(report.to_json(lines, command), indent=1) + "\n", encoding="utf-8")
+    written.write_text(
+        json.dumps(report.to_json(lines, command, loops_ms), indent=1) + "\n", encoding="utf-8"
+    )
     print(f"\nNumbers of every round: {os.path.relpath(written)}")
     if chosen.compare:
         _compare(lines, json.loads(chosen.compare.read_text(encoding="utf-8")))
     if chosen.docs:
-        report.write_docs(PAGE, report.markdown(lines, command))
+        report.write_docs(PAGE, report.markdown(lines, command, loops_ms))
     return 0
 
 
