@@ -26,6 +26,7 @@ from sessionplane.v1.session_service_pb2_grpc import SessionServiceStub
 
 from .backoff import Backoff, Patience
 from .calls import unary
+from .drive import AWAY_S
 from .errors import SessionPlaneError, client_closed
 from .options import channel_options
 from .runner import Claim, Runner
@@ -352,9 +353,12 @@ class Client:
         answer = await self._unary(self.runner_service.ClaimRun, request, timeout_s=timeout_s)
         return Claim(run=answer.run, lease=answer.lease) if answer.claimed else None
 
-    def run(self, claim: Claim) -> Runner:
-        """Drives a claimed run: `async with client.run(claim) as run`; see Runner."""
-        return Runner(self.runner_service, claim)
+    def run(self, claim: Claim, *, away_s: float = AWAY_S) -> Runner:
+        """Drives a claimed run: `async with client.run(claim) as run`; see Runner.
+
+        A server that cannot be reached is tried again for the lease and `away_s` more.
+        """
+        return Runner(self.runner_service, claim, away_s=away_s)
 
     # Operators
 

@@ -7,9 +7,10 @@ order: acknowledgements, publications, the report once everything before it went
 nothing else was written for a third of the lease. It never waits for an answer; whatever is added while a
 write is in flight goes out together in the next one.
 
-A call that breaks is replaced for as long as the server was heard within one lease. After that somebody else
-may have been told that this runner is lost, so it stops: LeaseLost. If the report was on its way when a call
-broke, its fate is asked for with FinishRun, which may be repeated.
+A call that breaks is replaced for as long as the lease may still stand: a server that was away grants every
+lease again in full once it is back, so that is one lease and the time that a restart may take (`away_s`). What
+became of the run meanwhile, the server says at the next call: LeaseLost, or RunFinished. If the report was on
+its way when a call broke, its fate is asked for with FinishRun, which may be repeated.
 """
 
 from __future__ import annotations
@@ -46,7 +47,10 @@ if TYPE_CHECKING:
 
     _Call: TypeAlias = StreamStreamCall[DriveRunRequest, DriveRunResponse]
 
-# The lease bounds the attempts, not their number.
+# How long a server may be away, for a restart.
+AWAY_S = 30.0
+
+# Lease and absence bound the attempts, not their number.
 _BACKOFF = Backoff(first_s=0.05, max_s=1.0, attempts_max=None)
 _FINISH_TIMEOUT_S = 5.0
 
@@ -63,12 +67,14 @@ class Drive:
         *,
         on_interrupt: Callable[[InterruptCommand], None],
         on_change: Callable[[], None],
+        away_s: float,
     ) -> None:
         self._stub = stub
         self._open = DriveRunOpen(run_id=run.run_id, lease_token=lease.token)
         self._outbox = outbox
         self._on_interrupt = on_interrupt
         self._on_change = on_change
+        self._away_s = away_s
         self._patience = Patience(_BACKOFF, random.random)
         self._something_to_send = asyncio.Event()
         self._standing = asyncio.Event()  # the present call was opened: the outbox knows where to go on
@@ -125,11 +131,12 @@ class Drive:
         if isinstance(error, RunFinished) and self._finished is not None:
             error.terminal = self._finished.terminal
         delay_s = self._patience.failed(error)
-        if self._loop.time() + delay_s > self._heard_at_s + self._lease_s:
+        if self._loop.time() + delay_s > self._heard_at_s + self._lease_s + self._away_s:
             raise LeaseLost(
                 StatusCode.UNAVAILABLE,
                 "LEASE_LOST",
-                f"The server was not heard for a whole lease ({self._lease_s:g} s): {error.message}",
+                f"The server was not heard for {self._lease_s + self._away_s:g} s, a whole lease"
+                f" and more: {error.message}",
                 {"run_id": self._open.run_id},
             ) from error
         return delay_s

@@ -55,7 +55,7 @@ def channel_options() -> list[tuple[str, str | int]]:
         # A server that restarts is back within two seconds; the core's own two minutes would miss it. The
         # third one bounds a single attempt to connect, it is not a wait.
         ("grpc.initial_reconnect_backoff_ms", 200),
-        ("grpc.max_reconnect_backoff_ms", 2_000),
+        ("grpc.max_reconnect_backoff_ms", 1_000),
         ("grpc.min_reconnect_backoff_ms", 5_000),
         # No answer exceeds 3 MiB; the rest is room.
         ("grpc.max_receive_message_length", 8 * _MIB),

@@ -26,7 +26,7 @@ from sessionplane.v1.event_pb2 import CustomEvent, OutputDelta
 from sessionplane.v1.run_pb2 import FinishResult, InterruptCommand, Lease, Run, RunTerminal
 from sessionplane.v1.runner_service_pb2 import DriveRunFinish, DriveRunFinished, NewEvent
 
-from .drive import Drive
+from .drive import AWAY_S, Drive
 from .errors import RunFinished, SessionPlaneError
 from .outbox import Outbox
 from .wire import Content, payload, pieces
@@ -66,7 +66,7 @@ class Runner:
     leave.
     """
 
-    def __init__(self, stub: RunnerServiceAsyncStub, claim: Claim) -> None:
+    def __init__(self, stub: RunnerServiceAsyncStub, claim: Claim, *, away_s: float = AWAY_S) -> None:
         self.claim = claim
         self.interrupted = asyncio.Event()
         self.interrupt: InterruptCommand | None = None
@@ -82,6 +82,7 @@ class Runner:
             self._outbox,
             on_interrupt=self._heard,
             on_change=self._changed.set,
+            away_s=away_s,
         )
         self._task: asyncio.Task[DriveRunFinished] | None = None
         self._body: asyncio.Task[object] | None = None  # set while the body may be cancelled
