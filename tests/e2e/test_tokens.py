@@ -42,7 +42,7 @@ SPOILED: dict[str, Callable[[str], str]] = {
     "not ASCII": lambda _: "\N{EURO SIGN}" * 40,
     "very long": lambda token: token * 1_000,
     "cut": lambda token: token[:-1],
-    "cut by a character and padded": lambda token: token[:-1] + "A",
+    "changed at its end": lambda token: token[:-1] + ("A" if token[-1] != "A" else "E"),
     "changed in the middle": lambda token: token[:20] + ("A" if token[20] != "A" else "B") + token[21:],
     "twice": lambda token: token + token,
     "empty but for padding": lambda _: "==",
