@@ -25,6 +25,7 @@ from sessionplane.plane.streams import Opening, StreamRequest
 from sessionplane.rpc import render
 from sessionplane.rpc.guard import Context
 from sessionplane.rpc.status import CLOSINGS, abort, status_of
+from sessionplane.store import codec
 from sessionplane.v1 import session_pb2
 from sessionplane.v1 import session_service_pb2 as pb
 
@@ -203,7 +204,7 @@ def _uncancel() -> None:
 
 def read_mark(entry: Entry) -> SessionMark:
     """Say what a session event means to a stream that reads it."""
-    event = pb.EventBatch.FromString(entry.data).events[0]
+    event = codec.decode(entry.data)
     changed = event.session_changed
     ended = changed.to_state == session_pb2.SESSION_STATE_ENDED
     key_lost = event.WhichOneof("body") == "session_moved" and not event.session_moved.holds
