@@ -19,6 +19,7 @@ from sessionplane.domain.tokens import TokenWriter
 from sessionplane.plane.claims import LeaseView
 from sessionplane.plane.plane import ControlPlane
 from sessionplane.plane.runs import RunView
+from sessionplane.store import codec
 from sessionplane.v1 import run_pb2, session_pb2, session_service_pb2
 
 
@@ -102,7 +103,7 @@ def terminal(encoded: bytes, *, whole: bool) -> run_pb2.RunTerminal | None:
     """Show a terminal as it was written; without text and result unless `whole`. None if there is none."""
     if not encoded:
         return None
-    shown = run_pb2.RunTerminal.FromString(encoded)
+    shown = codec.decode_terminal(encoded)
     if not whole:
         shown.ClearField("output_text")
         shown.ClearField("result")
