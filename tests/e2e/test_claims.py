@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from sessionplane.v1.admin_service_pb2 import GetServerInfoRequest
 from sessionplane.v1.runner_service_pb2 import ClaimRunRequest, ClaimRunResponse
 from tests.support.refusals import refused
 from tests.support.serving import Served, serving
+from tests.support.stores import HeldWriter
 from tests.support.wire import DEADLINE_S, Held, Wire
 
 
@@ -64,13 +64,10 @@ async def test_a_runner_that_went_away_takes_no_run_along(server: Served) -> Non
 async def test_runs_that_are_offered_in_one_commit_wake_a_runner_each(server: Served) -> None:
     """While the writer is busy eight runs gather; the commit that brings them all reaches all who wait."""
     claims = await _claims(server, 8)
-    release = threading.Event()
-    busy = server.running.store.submit(lambda _: release.wait(DEADLINE_S))
-    starts = [asyncio.create_task(server.wire.start(f"chat-{n}", pool="p")) for n in range(8)]
-    while server.running.store._waiting < 9:
-        await server.wire.admin.GetServerInfo(GetServerInfoRequest())
-    release.set()
-    await busy
+    async with HeldWriter(server.running.store):
+        starts = [asyncio.create_task(server.wire.start(f"chat-{n}", pool="p")) for n in range(8)]
+        while server.running.store._waiting < 9:
+            await server.wire.admin.GetServerInfo(GetServerInfoRequest())
     started = {(await start).run.run_id for start in starts}
     assert {(await claim).run.run_id for claim in claims} == started
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,6 +19,7 @@ from sessionplane.v1.run_pb2 import FINISH_RESULT_RECORDED, INTERRUPT_MODE_FORCE
 from tests.support.planes import lose_the_commit
 from tests.support.refusals import Refusal, refused
 from tests.support.serving import Served, serving
+from tests.support.stores import HeldWriter
 from tests.support.story import check_log, ending, story, terminals
 from tests.support.wire import DEADLINE_S, Held, Wire, custom, delta, span
 
@@ -239,15 +239,13 @@ async def test_publications_that_nobody_hears_of_any_more_are_no_errors_of_the_s
     wire = server.wire
     held = await _held(wire)
     async with driving(wire, held) as drive:
-        release = threading.Event()
-        busy = server.running.store.submit(lambda _: release.wait(DEADLINE_S))
-        force = asyncio.create_task(wire.interrupt("chat", mode=INTERRUPT_MODE_FORCE))
-        await _queued(server, 2)
-        for n in range(10):
-            await drive.publish(str(n), first=n + 1)
-        await _queued(server, 12)
-        release.set()
-        await asyncio.gather(busy, force)
+        async with HeldWriter(server.running.store):
+            force = asyncio.create_task(wire.interrupt("chat", mode=INTERRUPT_MODE_FORCE))
+            await _queued(server, 2)
+            for n in range(10):
+                await drive.publish(str(n), first=n + 1)
+            await _queued(server, 12)
+        await force
         assert (await drive.read()).HasField("finished")
         assert (await drive.refused()).reason == "RUN_FINISHED"
     gc.collect()
@@ -262,15 +260,12 @@ async def test_no_end_hides_a_publication_that_was_lost(tmp_path: Path) -> None:
     async with serving(tmp_path / "other.db", limits={"group_commands_max": 2, "sweep_ms": 60_000}) as server:
         held = await _held(server.wire)
         async with driving(server.wire, held) as drive:
-            release = threading.Event()
-            busy = server.running.store.submit(lambda _: release.wait(DEADLINE_S))
-            await drive.publish("lost")
-            await _queued(server, 2)
-            lost = server.running.plane.execute(lose_the_commit)
-            await drive.send(finish=pb.DriveRunFinish(outcome=RUN_OUTCOME_SUCCEEDED))
-            await _queued(server, 4)
-            release.set()
-            await busy
+            async with HeldWriter(server.running.store):
+                await drive.publish("lost")
+                await _queued(server, 2)
+                lost = server.running.plane.execute(lose_the_commit)
+                await drive.send(finish=pb.DriveRunFinish(outcome=RUN_OUTCOME_SUCCEEDED))
+                await _queued(server, 4)
             with pytest.raises(StorageFull):
                 await lost
             assert (await drive.refused()).reason == "STORAGE_FULL"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from pathlib import Path
 
 import grpc
@@ -11,6 +10,7 @@ import grpc
 from sessionplane.v1.session_service_pb2 import PRESENCE_OBSERVER, STREAM_START_OLDEST, STREAM_UNTIL_RUN_END
 from tests.support.refusals import Refusal, refused
 from tests.support.serving import serving
+from tests.support.stores import HeldWriter
 from tests.support.story import check_log, terminals
 from tests.support.wire import DEADLINE_S
 
@@ -90,19 +90,16 @@ async def test_a_full_queue_refuses_writes_and_still_reads_and_streams(tmp_path:
         started = await wire.start("chat")
         stream = wire.stream("chat", start=STREAM_START_OLDEST, until=STREAM_UNTIL_RUN_END)
         await stream.frame()
-        release = threading.Event()
-        busy = server.running.store.submit(lambda _: release.wait(DEADLINE_S))
-        waiting = [asyncio.create_task(wire.start("chat", text=str(n))) for n in range(2)]
-        async with asyncio.timeout(DEADLINE_S):
-            while server.running.store._waiting < 3:
-                await wire.get("chat")
-        refusal = await refused(wire.start("new", text="refused"))
-        assert _kind(refusal) == (EXHAUSTED, "OVERLOADED")
-        assert refusal.retry_after_s
-        assert (await wire.get("chat")).session.running
-        assert (await wire.resolve("chat")).session.session_id == started.session.session_id
-        release.set()
-        await busy
+        async with HeldWriter(server.running.store):
+            waiting = [asyncio.create_task(wire.start("chat", text=str(n))) for n in range(2)]
+            async with asyncio.timeout(DEADLINE_S):
+                while server.running.store._waiting < 3:
+                    await wire.get("chat")
+            refusal = await refused(wire.start("new", text="refused"))
+            assert _kind(refusal) == (EXHAUSTED, "OVERLOADED")
+            assert refusal.retry_after_s
+            assert (await wire.get("chat")).session.running
+            assert (await wire.resolve("chat")).session.session_id == started.session.session_id
         assert len({(await each).run.run_id for each in waiting}) == 2
         await wire.run_through(started.run.run_id, "done")
         assert (await stream.rest()).ended_by == "RUN_END"

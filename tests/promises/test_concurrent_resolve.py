@@ -7,7 +7,6 @@ should have kept them apart put their work in order, not their identity.
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
@@ -20,8 +19,9 @@ from sessionplane.v1.session_pb2 import SessionRef
 from tests.support.refusals import Refusal, refused
 from tests.support.rows import rows
 from tests.support.serving import Served
+from tests.support.stores import HeldWriter
 from tests.support.story import check_log, story
-from tests.support.wire import DEADLINE_S, Wire, wired
+from tests.support.wire import Wire, wired
 
 
 @pytest.fixture
@@ -105,16 +105,10 @@ async def test_an_established_key_is_resolved_without_a_write(server: Served) ->
 async def test_an_established_key_is_resolved_while_the_writer_is_busy(server: Served) -> None:
     """Neither a key that has its session nor an explicit id waits for a lock."""
     created = await server.wire.resolve("old")
-    release = threading.Event()
-    busy = server.running.store.submit(lambda _: release.wait(DEADLINE_S))
-    try:
+    async with HeldWriter(server.running.store):
         assert (await server.wire.resolve("old")).resolution == session_pb2.RESOLUTION_EXISTING
         by_id = await server.wire.resolve(session_id=created.session.session_id)
         assert by_id.session.session_id == created.session.session_id
-        assert not busy.done()
-    finally:
-        release.set()
-        await busy
 
 
 async def test_an_unknown_session_id_creates_nothing(server: Served) -> None:

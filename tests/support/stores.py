@@ -35,7 +35,10 @@ OPENERS = {"sqlite": _open_sqlite}
 
 
 class HeldWriter:
-    """Hold a store's writer inside a use case, so that what is submitted meanwhile is one group."""
+    """Hold a store's writer inside a use case, so that what is submitted meanwhile is one group.
+
+    It is certain that the writer took this use case alone: what comes next is the first of a new group.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -46,7 +49,8 @@ class HeldWriter:
 
         def use_case(_: object) -> None:
             inside.set()
-            self._free.wait(timeout=10)
+            if not self._free.wait(timeout=10):
+                raise TimeoutError("what was done meanwhile waited for the writer")
 
         self._future = self._store.submit(use_case)
         inside.wait(timeout=10)
