@@ -360,6 +360,14 @@ class TestRuns:
         assert [each.run_id for each in found] == [run(2).run_id, run(1).run_id]
         assert len(store.read(lambda tx: tx.runs_due(at_ms=30, limit=1))) == 1
 
+    async def test_due_sessions_come_earliest_first(self, store: Store) -> None:
+        """Those due at the moment are due, in all namespaces; those without a due time never are."""
+        late = session(2, due_at_ms=10, namespace="other")
+        await add(store, session(1, due_at_ms=30), late, session(3), session(4, due_at_ms=31))
+        found = store.read(lambda tx: tx.sessions_due(at_ms=30, limit=10))
+        assert [each.session_id for each in found] == [session_id(2), session_id(1)]
+        assert len(store.read(lambda tx: tx.sessions_due(at_ms=30, limit=1))) == 1
+
     async def test_finishing_appends_the_terminal_and_writes_the_run(self, store: Store) -> None:
         """The terminal is the run's last event, and the row keeps its encoded form and sequence."""
         await add(store, session(1), run(1, due_at_ms=5))

@@ -7,11 +7,13 @@ from itertools import product
 import pytest
 
 from sessionplane.domain.errors import InvalidTransition
+from sessionplane.domain.limits import DEFAULT
 from sessionplane.domain.sessions import (
     TRANSITIONS,
     SessionCause,
     SessionState,
     allows,
+    due_at_ms,
     next_state,
 )
 from tests.support.values import session
@@ -109,3 +111,50 @@ def test_queued_runs_count_as_running(active_run_id: str, queued_run_count: int,
     """A session runs while any run of it is unfinished."""
     asked = session(active_run_id=active_run_id, queued_run_count=queued_run_count)
     assert asked.running is running
+
+
+QUIET_MS = 1_000_000
+DUE_MS = {
+    "CREATED": QUIET_MS + DEFAULT.detached_ttl_ms,
+    "STARTING": None,
+    "ACTIVE": None,
+    "DETACHED": QUIET_MS + DEFAULT.detached_ttl_ms,
+    "SUSPENDED": 77,
+    "CLOSING": 77,
+    "ENDED": QUIET_MS + DEFAULT.ended_ttl_ms,
+}
+
+
+@pytest.mark.parametrize("state", SessionState)
+def test_each_state_has_its_own_moment_to_end(state: SessionState) -> None:
+    """What is quiet expires, what has a deadline ends then, and what is in use waits for others."""
+    one = session(state=state, quiet_since_ms=QUIET_MS, deadline_at_ms=77)
+    assert due_at_ms(one, judged_ms=QUIET_MS, limits=DEFAULT) == DUE_MS[state]
+
+
+def test_a_running_session_never_expires() -> None:
+    """A queued run is a run."""
+    one = session(state=SessionState.DETACHED, quiet_since_ms=1, queued_run_count=1)
+    assert due_at_ms(one, judged_ms=QUIET_MS, limits=DEFAULT) is None
+
+
+@pytest.mark.parametrize(("touched_ms", "since_ms"), [(500, QUIET_MS), (QUIET_MS + 5, QUIET_MS + 5)])
+def test_the_latest_sign_of_life_counts(touched_ms: int, since_ms: int) -> None:
+    """A user's interaction counts like a detach or a run's end."""
+    one = session(state=SessionState.DETACHED, quiet_since_ms=QUIET_MS, last_interaction_at_ms=touched_ms)
+    due_ms = due_at_ms(one, judged_ms=QUIET_MS + 10, limits=DEFAULT)
+    assert due_ms == since_ms + DEFAULT.detached_ttl_ms
+
+
+def test_an_interaction_in_the_future_keeps_no_session_alive() -> None:
+    """It was written by a clock that was set back since."""
+    one = session(state=SessionState.DETACHED, quiet_since_ms=QUIET_MS, last_interaction_at_ms=QUIET_MS + 11)
+    due_ms = due_at_ms(one, judged_ms=QUIET_MS + 10, limits=DEFAULT)
+    assert due_ms == QUIET_MS + DEFAULT.detached_ttl_ms
+
+
+def test_the_rows_of_a_deleted_session_are_kept_for_a_while() -> None:
+    """Whatever its state was."""
+    one = session(state=SessionState.ENDED, quiet_since_ms=QUIET_MS, deleted_at_ms=QUIET_MS + 9)
+    due_ms = due_at_ms(one, judged_ms=QUIET_MS, limits=DEFAULT)
+    assert due_ms == QUIET_MS + 9 + DEFAULT.deleted_ttl_ms

@@ -14,10 +14,10 @@ async def test_old_request_ids_are_forgotten(bench: Bench) -> None:
         10 * bench.limits.request_id_ms
     )  # somebody sets the machine's clock: no reason to forget
     bench.clock.monotonic += bench.limits.request_id_ms - 1_000
-    await bench.plane.sweep()
+    await bench.plane.sweeper.sweep()
     assert len(bench.contents()["requests"]) == 1
     bench.clock.monotonic += 1
-    await bench.plane.sweep()
+    await bench.plane.sweeper.sweep()
     assert bench.contents()["requests"] == []
     await bench.start("b", request_id="r1")
 
@@ -27,7 +27,7 @@ async def test_a_clock_that_is_set_ends_nothing_early(bench: Bench) -> None:
     await bench.start(run_id="a")
     await bench.claim("a", lease_ms=60_000)
     bench.clock.wall += 365 * 24 * 3_600_000
-    await bench.plane.sweep()
+    await bench.plane.sweeper.sweep()
     assert bench.run("a").state is RunState.RUNNING
 
 
@@ -38,5 +38,5 @@ async def test_a_clock_that_is_set_back_keeps_no_interrupt_waiting(bench: Bench)
     await bench.interrupt(run_id="a", grace_ms=10_000)
     bench.clock.wall -= 3_600_000
     bench.clock.monotonic += 10_000
-    await bench.plane.sweep()
+    await bench.plane.sweeper.sweep()
     assert bench.run("a").state is RunState.FINISHED

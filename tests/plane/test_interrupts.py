@@ -17,7 +17,7 @@ from sessionplane.domain.errors import (
 from sessionplane.domain.interrupts import InterruptMode, InterruptStage
 from sessionplane.domain.runs import RunState
 from sessionplane.domain.sessions import SessionState
-from sessionplane.plane import interrupts
+from sessionplane.plane import interrupts, stopping
 from sessionplane.plane.context import run_topic
 from tests.support.planes import GRACE_MS, KEY, NAMESPACE, Bench
 from tests.support.story import ending
@@ -177,10 +177,10 @@ async def test_the_grace_ends_by_force(bench: Bench) -> None:
     run = await bench.running()
     await bench.interrupt(KEY, grace_ms=3_000)
     bench.clock.advance(2_999)
-    await bench.plane.sweep()
+    await bench.plane.sweeper.sweep()
     assert bench.run(run.run_id).state is RunState.INTERRUPTING
     bench.clock.advance(1)
-    await bench.plane.sweep()
+    await bench.plane.sweeper.sweep()
     assert ending(bench.check_end(run.run_id).run_terminal) == "INTERRUPTED/FORCED"
 
 
@@ -188,7 +188,7 @@ async def test_a_grace_of_nothing_is_over_with_the_next_sweep(bench: Bench) -> N
     """A grace of 0 gives the runner until the server looks again."""
     run = await bench.running()
     await bench.interrupt(KEY, grace_ms=0)
-    await bench.plane.sweep()
+    await bench.plane.sweeper.sweep()
     bench.check_end(run.run_id)
 
 
@@ -197,7 +197,7 @@ async def test_each_stage_is_durable(bench: Bench) -> None:
     run = await bench.running()
     made = (await bench.interrupt(KEY)).interrupt
     for _ in range(2):
-        await bench.do(interrupts.deliver, NAMESPACE, run.run_id)
+        await bench.do(stopping.deliver, NAMESPACE, run.run_id)
         await bench.heartbeat(run.run_id, acknowledged=made.interrupt_id)
     await bench.finish(run.run_id)
     assert [line for line in bench.story() if line.startswith("interrupt")] == [
@@ -214,7 +214,7 @@ async def test_a_stage_never_goes_back(bench: Bench) -> None:
     made = (await bench.interrupt(KEY)).interrupt
     await bench.heartbeat(run.run_id, acknowledged=made.interrupt_id)
     before = bench.contents()
-    await bench.do(interrupts.deliver, NAMESPACE, run.run_id)
+    await bench.do(stopping.deliver, NAMESPACE, run.run_id)
     assert bench.contents() == before
 
 
@@ -224,7 +224,7 @@ async def test_delivering_behind_the_end_does_nothing(bench: Bench) -> None:
     await bench.interrupt(KEY)
     await bench.finish(run.run_id)
     before = bench.contents()
-    await bench.do(interrupts.deliver, NAMESPACE, run.run_id)
+    await bench.do(stopping.deliver, NAMESPACE, run.run_id)
     assert bench.contents() == before
 
 

@@ -21,7 +21,7 @@ from sessionplane.domain.runs import RunState
 from sessionplane.domain.sessions import SessionState
 from sessionplane.domain.streams import ClosingReason, Presence
 from sessionplane.live.feed import End
-from sessionplane.plane import sessions
+from sessionplane.plane import lifecycle, sessions
 from sessionplane.plane.claims import Claimed, ClaimRequest
 from sessionplane.plane.streams import StreamRequest
 from tests.support.planes import KEY, LEASE_MS, NAMESPACE, Bench, call, lose_the_commit, open_bench, ref
@@ -275,9 +275,9 @@ async def test_a_departure_that_could_not_be_written_is_made_up_for(bench: Bench
         await lost
     await asyncio.sleep(0)
     assert bench.plane.attached_count(session_id) == 1
-    await bench.plane.sweep()
+    await bench.plane.sweeper.sweep()
     assert bench.plane.attached_count(session_id) == 0
-    assert bench.plane._departed == []
+    assert bench.plane.sweeper._departed == []
 
 
 async def test_a_departure_in_a_rush_is_made_up_for(tmp_path: Path) -> None:
@@ -292,7 +292,7 @@ async def test_a_departure_in_a_rush_is_made_up_for(tmp_path: Path) -> None:
             await opened.__aexit__(None, None, None)
         await filler
         assert bench.plane.attached_count(session_id) == 1
-        await bench.plane.sweep()
+        await bench.plane.sweeper.sweep()
         await bench.settled()
         assert bench.plane.attached_count(session_id) == 0
 
@@ -366,7 +366,7 @@ async def test_an_answer_never_overtakes_its_events(bench: Bench) -> None:
     run = await bench.running()
     async with bench.plane.stream(stream(presence=Presence.OBSERVER)) as (_, feed):
         future = bench.plane.execute(
-            lambda tx, use: sessions.attach(tx, sessions.require(tx, NAMESPACE, run.session_id), use)
+            lambda tx, use: lifecycle.attach(tx, sessions.require(tx, NAMESPACE, run.session_id), use)
         )
         await future
         await bench.publish(run.run_id, "a")

@@ -19,7 +19,8 @@ from sessionplane.domain.errors import (
 from sessionplane.domain.runs import RunDisposition, RunOutcome, RunPolicy, RunState
 from sessionplane.domain.sessions import Interaction, SessionCause, SessionState
 from sessionplane.plane import runs
-from sessionplane.plane.runs import cut_text
+from sessionplane.plane.lane import cut_text
+from sessionplane.v1.session_pb2 import SESSION_CAUSE_CLOSED, SESSION_STATE_ENDED
 from tests.support.planes import KEY, RUN_MS, START_MS, Bench, open_bench
 from tests.support.story import ending
 
@@ -240,6 +241,8 @@ async def test_a_closing_session_ends_its_rest_and_resumes(bench: Bench) -> None
         started.run.run_id,
     )
     assert after.queued_run_count == 0
+    closed = [each for each in bench.log() if each.session_changed.to_state == SESSION_STATE_ENDED]
+    assert [each.session_changed.cause for each in closed] == [SESSION_CAUSE_CLOSED]
     assert bench.story(behind=session.head_sequence) == [
         "run QUEUED>FINISHED",
         "terminal REJECTED/SESSION_ENDED",

@@ -21,7 +21,7 @@ from sessionplane.domain.errors import (
 from sessionplane.domain.routing import Action
 from sessionplane.domain.runs import RunState
 from sessionplane.domain.sessions import Interaction, Resolution, SessionCause, SessionState
-from sessionplane.plane import sessions
+from sessionplane.plane import lifecycle, resolving, sessions
 from sessionplane.plane.context import Context
 from sessionplane.store.contract import Tx
 from tests.support.planes import KEY, NAMESPACE, Bench, open_bench, ref
@@ -90,10 +90,10 @@ async def test_resolves_of_one_new_key_at_once_get_one_session(bench: Bench) -> 
 
 async def test_a_rival_that_was_first_is_adopted(bench: Bench) -> None:
     """A resolve that finds the key taken when its turn comes has JOINED, and mints no id."""
-    request = sessions.ResolveRequest(call=sessions.Call(namespace=NAMESPACE), session=ref(KEY))
+    request = resolving.ResolveRequest(call=resolving.Call(namespace=NAMESPACE), session=ref(KEY))
     async with HeldWriter(bench.store):
-        first = bench.plane.execute(lambda tx, use: sessions.resolve(tx, request, use))
-        second = bench.plane.execute(lambda tx, use: sessions.resolve(tx, request, use))
+        first = bench.plane.execute(lambda tx, use: resolving.resolve(tx, request, use))
+        second = bench.plane.execute(lambda tx, use: resolving.resolve(tx, request, use))
     assert ((await first).resolution, (await second).resolution) == (Resolution.CREATED, Resolution.JOINED)
     assert (await first).view.session == (await second).view.session
     assert bench.ids.counts["ses_"] == 1
@@ -103,12 +103,12 @@ async def test_a_failed_creation_does_not_hurt_who_joined(bench: Bench) -> None:
     """When the first resolve of a key is refused for a reason of its own, the one that joined it creates."""
     await bench.resolve("other", request_id="r1", content="one thing")
     async with HeldWriter(bench.store):
-        request = sessions.ResolveRequest(
-            call=sessions.Call(namespace=NAMESPACE, rpc="ResolveSession", request_id="r2", fingerprint=b"x"),
+        request = resolving.ResolveRequest(
+            call=resolving.Call(namespace=NAMESPACE, rpc="ResolveSession", request_id="r2", fingerprint=b"x"),
             session=ref(KEY),
         )
         rival = replace(request, call=replace(request.call, fingerprint=b"y"), session=ref("third"))
-        bench.plane.execute(lambda tx, use: sessions.resolve(tx, rival, use))
+        bench.plane.execute(lambda tx, use: resolving.resolve(tx, rival, use))
         first = asyncio.ensure_future(bench.plane.resolve(request))
         await asyncio.sleep(0)
         second = asyncio.ensure_future(bench.resolve())
@@ -268,11 +268,11 @@ async def test_a_persons_resolve_is_noted_for_the_sweep(bench: Bench) -> None:
     created_at_ms = bench.clock.wall_ms()
     bench.clock.advance(500)
     await bench.resolve(interaction=Interaction.SYSTEM)
-    await bench.plane.sweep()
+    await bench.plane.sweeper.sweep()
     assert bench.session().last_interaction_at_ms == created_at_ms
     await bench.resolve()
     number = bench.session().change_number
-    await bench.plane.sweep()
+    await bench.plane.sweeper.sweep()
     assert bench.session().last_interaction_at_ms == bench.clock.wall_ms()
     assert bench.session().change_number == number
 
@@ -282,7 +282,7 @@ async def test_noted_interactions_are_bounded(tmp_path: Path) -> None:
     async with open_bench(tmp_path / "plane.db", touched_sessions_max=2) as bench:
         for name in ("a", "b", "c", "a", "b", "c"):
             await bench.resolve(name)
-        assert len(bench.plane._touched) == 2
+        assert len(bench.plane.sweeper._touched) == 2
 
 
 @pytest.mark.parametrize("cause", SessionCause)
@@ -361,7 +361,7 @@ async def test_a_failed_attach_counts_nobody(bench: Bench) -> None:
     session_id = await in_state(bench, SessionState.DETACHED)
 
     def fails(tx: Tx, context: Context) -> None:
-        sessions.attach(tx, sessions.require(tx, NAMESPACE, session_id), context)
+        lifecycle.attach(tx, sessions.require(tx, NAMESPACE, session_id), context)
         raise SessionNotFound(session_id="later")
 
     await bench.refused(SessionNotFound, bench.write(fails))

@@ -210,7 +210,7 @@ class PlaneMachine(RuleBasedStateMachine):
         elif passing == "pause":
             self.model.sweep(10 * SWEEP_MS)
             self.bench.clock.advance(10 * SWEEP_MS)
-            self.wait(self.bench.plane.sweep())
+            self.wait(self.bench.plane.sweeper.sweep())
         else:
             self.model.restart(away_ms)
             self.wait(self.bench.reopen(after_ms=away_ms))

@@ -16,7 +16,7 @@ from sessionplane.domain.events import Place
 from sessionplane.domain.sessions import Resolution, SessionState
 from sessionplane.domain.streams import ClosingReason, Filter, Presence, Start, Until
 from sessionplane.plane import streams
-from sessionplane.plane.sessions import ResolveRequest
+from sessionplane.plane.resolving import ResolveRequest
 from sessionplane.plane.streams import Opening, StreamRequest
 from tests.support.planes import KEY, NAMESPACE, Bench, call, ref
 

@@ -21,7 +21,7 @@ from sessionplane.domain.events import EventKind, Place
 from sessionplane.domain.streams import Filter, Start, Until
 from sessionplane.domain.tokens import ResumeToken, parse_resume_token, stamp
 from sessionplane.plane import streams
-from sessionplane.plane.sessions import ResolveRequest
+from sessionplane.plane.resolving import ResolveRequest
 from sessionplane.plane.streams import Opening, StreamRequest
 from tests.support.planes import KEY, NAMESPACE, Bench, call, ref
 

@@ -11,7 +11,7 @@ import pytest
 from sessionplane.domain.errors import LeaseLost, StorageFull
 from sessionplane.domain.runs import RunState
 from sessionplane.domain.sessions import SessionState
-from sessionplane.plane import sessions, upkeep
+from sessionplane.plane import lifecycle, upkeep
 from sessionplane.plane.leases import RunRef
 from tests.support.planes import KEY, LEASE_MS, NAMESPACE, START_MS, Bench, lose_the_commit, open_bench
 from tests.support.stores import HeldWriter
@@ -181,7 +181,7 @@ async def test_a_late_sweep_gives_everybody_time(bench: Bench) -> None:
     run = await bench.running()
     await bench.heartbeat(run.run_id)
     bench.clock.advance(LEASE_MS * 10)
-    await bench.plane.sweep()
+    await bench.plane.sweeper.sweep()
     assert bench.run(run.run_id).state is RunState.RUNNING
     await bench.pass_time(LEASE_MS - 1)
     assert bench.run(run.run_id).state is RunState.RUNNING
@@ -195,7 +195,7 @@ async def test_two_periods_are_not_late(bench: Bench) -> None:
     await bench.heartbeat(run.run_id)
     await bench.pass_time(LEASE_MS - 1_000)
     bench.clock.advance(2 * bench.limits.sweep_ms)
-    await bench.plane.sweep()
+    await bench.plane.sweeper.sweep()
     assert end_of(bench, run.run_id) == "LOST/LEASE_EXPIRED"
 
 
@@ -205,9 +205,9 @@ async def test_a_sweep_that_takes_long_is_no_pause(bench: Bench) -> None:
     await bench.heartbeat(run.run_id)
     for second in range(LEASE_MS // bench.limits.sweep_ms):
         bench.clock.advance(bench.limits.sweep_ms)
-        await bench.plane.look_for_pauses()
+        await bench.plane.sweeper.look_for_pauses()
         if second % 5 == 4:
-            await bench.plane.sweep()
+            await bench.plane.sweeper.sweep()
     assert end_of(bench, run.run_id) == "LOST/LEASE_EXPIRED"
 
 
@@ -216,7 +216,7 @@ async def test_a_wall_clock_that_jumps_loses_no_lease(bench: Bench) -> None:
     run = await bench.running()
     await bench.heartbeat(run.run_id)
     bench.clock.wall += LEASE_MS * 10
-    await bench.plane.sweep()
+    await bench.plane.sweeper.sweep()
     assert bench.run(run.run_id).state is RunState.RUNNING
 
 
@@ -231,7 +231,7 @@ async def test_many_late_ones_are_dealt_with_in_steps(tmp_path: Path) -> None:
         ]
         await bench.pass_time(LEASE_MS - 1)
         bench.clock.advance(1)
-        await bench.plane.sweep()
+        await bench.plane.sweeper.sweep()
         assert {end_of(bench, run_id) for run_id in lost} == {"LOST/LEASE_EXPIRED"}
         assert {end_of(bench, run_id) for run_id in expired} == {"REJECTED/DEADLINE"}
 
@@ -301,13 +301,13 @@ async def test_a_settlement_that_was_lost_comes_again(bench: Bench) -> None:
     bench.clock.advance(bench.limits.detach_linger_ms)
     async with HeldWriter(bench.store):
         name = (NAMESPACE, session_id)
-        settled = bench.plane.execute(lambda tx, use: sessions.settle_presence(tx, name, use))
+        settled = bench.plane.execute(lambda tx, use: lifecycle.settle_presence(tx, name, use))
         lost = bench.plane.execute(lose_the_commit)
     for each in (settled, lost):
         with pytest.raises(StorageFull):
             await each
     assert bench.session().state is SessionState.ACTIVE
-    await bench.plane.sweep()
+    await bench.plane.sweeper.sweep()
     assert bench.session().state is SessionState.DETACHED
 
 
@@ -317,7 +317,7 @@ async def test_request_ids_are_forgotten_as_fast_as_they_come(tmp_path: Path) ->
         for number in range(7):
             await bench.resolve(f"k{number}", request_id=f"r{number}")
         bench.clock.advance(1_001)
-        await bench.plane.sweep()
+        await bench.plane.sweeper.sweep()
         assert bench.contents()["requests"] == []
 
 
@@ -327,13 +327,13 @@ async def test_interactions_that_could_not_be_written_are_written_later(bench: B
     bench.clock.advance(500)
     await bench.resolve()
     async with HeldWriter(bench.store):
-        written = asyncio.create_task(bench.plane._write_touched())
+        written = asyncio.create_task(bench.plane.sweeper._write_touched())
         await asyncio.sleep(0)
         lost = bench.plane.execute(lose_the_commit)
     for each in (written, lost):
         with pytest.raises(StorageFull):
             await each
-    await bench.plane.sweep()
+    await bench.plane.sweeper.sweep()
     assert bench.session().last_interaction_at_ms == bench.clock.wall_ms()
 
 
@@ -342,7 +342,7 @@ async def test_a_restart_kills_no_run(bench: Bench) -> None:
     run = await bench.running()
     await bench.publish(run.run_id, "before")
     await bench.reopen(after_ms=LEASE_MS * 10)
-    await bench.plane.sweep()
+    await bench.plane.sweeper.sweep()
     await bench.publish(run.run_id, " after")
     await bench.pass_time(LEASE_MS - 1)
     assert bench.run(run.run_id).state is RunState.RUNNING
@@ -366,7 +366,7 @@ async def test_a_restart_keeps_deadlines_and_graces(bench: Bench) -> None:
     interrupted, waiting = await bench.running("a"), await bench.start("b")
     await bench.interrupt("a")
     await bench.reopen(after_ms=START_MS)
-    await bench.plane.sweep()
+    await bench.plane.sweeper.sweep()
     assert end_of(bench, interrupted.run_id) == "INTERRUPTED/FORCED"
     assert end_of(bench, waiting.run.run_id) == "REJECTED/DEADLINE"
 

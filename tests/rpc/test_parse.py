@@ -139,7 +139,7 @@ def test_other_work_is_another_run(other: pb.StartRunRequest) -> None:
 def test_an_interrupt_has_defaults() -> None:
     """A bare interrupt is GRACEFUL with the documented grace."""
     asked = read(pb.InterruptRequest(session=K))
-    assert (asked.mode, asked.grace_ms, asked.reason) == (InterruptMode.GRACEFUL, 10_000, "")
+    assert (asked.wish.mode, asked.wish.grace_ms, asked.wish.reason) == (InterruptMode.GRACEFUL, 10_000, "")
     assert (asked.run_id, asked.expected_run_id) == ("", "")
 
 
@@ -156,7 +156,7 @@ def test_an_interrupt_is_read_whole() -> None:
         )
     )
     assert (asked.session, asked.run_id, asked.expected_run_id) == (None, "run_1", "run_1")
-    assert (asked.mode, asked.grace_ms, asked.reason, asked.call.rpc) == (
+    assert (asked.wish.mode, asked.wish.grace_ms, asked.wish.reason, asked.call.rpc) == (
         InterruptMode.FORCE,
         0,
         "stop",

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from sessionplane.domain.events import Entry, EventKind
 from sessionplane.domain.interrupts import InterruptMode, InterruptStage
 from sessionplane.domain.runs import RunOutcome, RunState
-from sessionplane.domain.sessions import SessionCause, SessionState
+from sessionplane.domain.sessions import SessionCause, SessionState, Visibility
 from sessionplane.store import rows, schema, statements
 from sessionplane.store.contract import Request
 from tests.support.values import interrupt, key, run, session
@@ -32,6 +32,7 @@ OF_TYPE: dict[str, st.SearchStrategy[Any]] = {
     "Mapping[str, str]": st.dictionaries(TEXT, TEXT, max_size=3),
     "SessionKey | None": st.none() | st.sampled_from([key(), key("größe")]),
     "SessionState": st.sampled_from(SessionState),
+    "Visibility": st.sampled_from(Visibility),
     "SessionCause | None": st.none() | st.sampled_from(SessionCause),
     "RunState": st.sampled_from(RunState),
     "RunOutcome | None": st.none() | st.sampled_from(RunOutcome),

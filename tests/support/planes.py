@@ -20,14 +20,17 @@ from sessionplane.domain.keys import KeySettings, canonical
 from sessionplane.domain.limits import Limits
 from sessionplane.domain.runs import Run, RunOutcome, RunPolicy, RunReport, RunState
 from sessionplane.domain.sessions import Interaction, Session
-from sessionplane.plane import claims, interrupts, runners, runs, sessions
+from sessionplane.plane import claims, interrupts, lifecycle, runners, runs, sessions
+from sessionplane.plane.admission import RunSpec
 from sessionplane.plane.claims import Claimed, ClaimRequest, Holder
 from sessionplane.plane.context import Call, Context
 from sessionplane.plane.interrupts import Interrupted, InterruptRequest
 from sessionplane.plane.plane import ControlPlane
+from sessionplane.plane.resolving import Resolved, ResolveRequest
 from sessionplane.plane.runners import Finished, FinishRequest, Heard, PublishRequest
-from sessionplane.plane.runs import RunSpec, RunView, Started, StartRequest
-from sessionplane.plane.sessions import Resolved, ResolveRequest, SessionRef
+from sessionplane.plane.runs import RunView, Started, StartRequest
+from sessionplane.plane.sessions import SessionRef
+from sessionplane.plane.stopping import Wish
 from sessionplane.rpc.streams import read_mark
 from sessionplane.store import codec
 from sessionplane.store.contract import Tx
@@ -222,6 +225,7 @@ class Bench:
         content: str = "",
         mode: InterruptMode = InterruptMode.GRACEFUL,
         grace_ms: int = GRACE_MS,
+        reason: str = "",
         **more: Any,
     ) -> Interrupted:
         """Ask that a run stop: the named one, or the active one of a session."""
@@ -229,8 +233,7 @@ class Bench:
             call=call("Interrupt", request_id, content or f"{name} {run_id} {mode}"),
             session=ref(name) if name else None,
             run_id=run_id,
-            mode=mode,
-            grace_ms=grace_ms,
+            wish=Wish(mode=mode, grace_ms=grace_ms, reason=reason),
             **more,
         )
         return await self.do(interrupts.interrupt, request)
@@ -239,13 +242,13 @@ class Bench:
         """Count one more attached stream."""
 
         def use_case(tx: Tx, context: Context) -> Session:
-            return sessions.attach(tx, sessions.require(tx, NAMESPACE, session_id), context)
+            return lifecycle.attach(tx, sessions.require(tx, NAMESPACE, session_id), context)
 
         return await self.plane.execute(use_case)
 
     async def detach(self, session_id: str) -> None:
         """Count one less."""
-        await self.do(sessions.detach, NAMESPACE, session_id)
+        await self.do(lifecycle.detach, NAMESPACE, session_id)
 
     async def pass_time(self, ms: int) -> None:
         """Let time pass at the pace of the sweep, so that no sweep comes late."""
@@ -253,7 +256,7 @@ class Bench:
         while ms > 0:
             self.clock.advance(min(step, ms))
             ms -= step
-            await self.plane.sweep()
+            await self.plane.sweeper.sweep()
 
     def session(self, name: str = KEY) -> Session:
         """Read a session."""

@@ -47,7 +47,8 @@ class Limits:
     terminal_text_bytes_max: int = _bound(256 * _KIB, "the text of a terminal")
 
     # Sessions and runs.
-    run_queue_max: int = _bound(20, "runs that wait in a session")
+    run_queue_max: int = _bound(20, "runs that wait in a session, first in, first out")
+    run_first_max: int = _bound(20, "runs and inputs that wait in a session before those")
     lease_ms_default: int = _bound(15 * _S, "a lease")
     lease_ms_min: int = _bound(2 * _S, "the shortest lease")
     lease_ms_max: int = _bound(10 * _MIN, "the longest lease")
@@ -59,6 +60,17 @@ class Limits:
     run_timeout_ms_max: int = _bound(7 * 24 * _H, "the longest run_timeout")
     timeout_ms_min: int = _bound(1 * _S, "the shortest start_timeout and run_timeout")
     detach_linger_ms: int = _bound(10 * _S, "how long the last attached subscriber may be away")
+    suspend_grace_ms_default: int = _bound(2 * _MIN, "how long a suspension lasts")
+    suspend_grace_ms_max: int = _bound(1 * _H, "the longest suspension")
+    close_timeout_ms_default: int = _bound(
+        2 * _MIN, "how long a claimed run may go on in a session that closes"
+    )
+    close_timeout_ms_max: int = _bound(1 * _H, "the longest close_timeout")
+    detached_ttl_ms: int = _bound(
+        48 * _H, "how long a session without a run and without subscribers is kept open"
+    )
+    ended_ttl_ms: int = _bound(30 * 24 * _H, "how long an ended session is kept")
+    deleted_ttl_ms: int = _bound(24 * _H, "how long the rows of a deleted session are kept, hidden")
     log_events_max: int = _bound(50_000, "events in one session's log")
     log_bytes_max: int = _bound(50 * _MIB, "bytes in one session's log")
     request_id_ms: int = _bound(24 * _H, "how long a request id is remembered")

@@ -7,13 +7,14 @@ or clocks: whoever knows the cause names it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
 
 from sessionplane.domain.errors import InvalidTransition
 from sessionplane.domain.keys import SessionKey
+from sessionplane.domain.limits import Limits
 
 
 class SessionState(StrEnum):
@@ -59,6 +60,36 @@ class MoveReason(StrEnum):
     CREATE_NEW = "CREATE_NEW"
     DELETED = "DELETED"
     MERGED = "MERGED"
+
+
+class Visibility(StrEnum):
+    """Whether lists and watches show a session. A hidden one becomes visible by its first user, never hidden again."""
+
+    VISIBLE = "VISIBLE"
+    INTERNAL = "INTERNAL"
+
+
+class MissingPolicy(StrEnum):
+    """What a resolve does when no session holds the key."""
+
+    CREATE = "CREATE"
+    FAIL = "FAIL"
+
+
+class ConflictPolicy(StrEnum):
+    """What a resolve does when the key's session has not ended."""
+
+    USE_EXISTING = "USE_EXISTING"
+    FAIL = "FAIL"
+    REPLACE = "REPLACE"
+
+
+class EndedPolicy(StrEnum):
+    """What a resolve does when the key's session has ended."""
+
+    RESUME = "RESUME"
+    CREATE_NEW = "CREATE_NEW"
+    FAIL = "FAIL"
 
 
 class Interaction(StrEnum):
@@ -153,7 +184,9 @@ def allows(state: SessionState, cause: SessionCause) -> bool:
 class Session:
     """One conversation as its row says. Times are Unix milliseconds.
 
-    The head (`head_sequence`, `head_hash`, `log_bytes`) belongs to the log: only appending moves it.
+    The head (`head_sequence`, `head_hash`, `log_bytes`) belongs to the log: only appending moves it. `quiet_since_ms`
+    is the latest of its birth, the last detach, the last run's end and its own end; `deadline_at_ms` when a suspension
+    or a closing ends; `due_at_ms` the next moment at which the server acts by itself, as `due_at_ms()` says.
     """
 
     session_id: str
@@ -166,12 +199,17 @@ class Session:
     queued_run_count: int = 0
     labels: Mapping[str, str] = field(default_factory=dict)
     display_name: str = ""
+    visibility: Visibility = Visibility.VISIBLE
     created_at_ms: int
     started_at_ms: int
     last_interaction_at_ms: int | None = None
     updated_at_ms: int
     ended_at_ms: int | None = None
     end_reason: SessionCause | None = None
+    quiet_since_ms: int = 0
+    deadline_at_ms: int | None = None
+    due_at_ms: int | None = None
+    deleted_at_ms: int | None = None
     previous_session_id: str = ""
     superseded_by: str = ""
     change_number: int = 0
@@ -185,3 +223,43 @@ class Session:
     def running(self) -> bool:
         """Whether a run is unfinished, queued ones included."""
         return bool(self.active_run_id) or self.queued_run_count > 0
+
+
+def _expires_at_ms(session: Session, judged_ms: int, limits: Limits) -> int | None:
+    """A session in which nothing happens is kept for a while after the last sign of life."""
+    if session.running:
+        return None
+    touched_ms = session.last_interaction_at_ms or 0
+    quiet_since_ms = max(session.quiet_since_ms, touched_ms if touched_ms <= judged_ms else 0)
+    return quiet_since_ms + limits.detached_ttl_ms
+
+
+def _deadline_at_ms(session: Session, _judged_ms: int, _limits: Limits) -> int | None:
+    return session.deadline_at_ms
+
+
+def _kept_until_ms(session: Session, _judged_ms: int, limits: Limits) -> int | None:
+    return session.quiet_since_ms + limits.ended_ttl_ms
+
+
+_DUE: Mapping[SessionState, Callable[[Session, int, Limits], int | None]] = MappingProxyType(
+    {
+        _S.CREATED: _expires_at_ms,
+        _S.DETACHED: _expires_at_ms,
+        _S.SUSPENDED: _deadline_at_ms,
+        _S.CLOSING: _deadline_at_ms,
+        _S.ENDED: _kept_until_ms,
+    }
+)
+"""state -> when the server acts by itself. In the others it waits for somebody."""
+
+
+def due_at_ms(session: Session, *, judged_ms: int, limits: Limits) -> int | None:
+    """Return when the server acts on the session by itself; None if it only waits for others.
+
+    An interaction that lies in the future is ignored: a clock was set back since.
+    """
+    if session.deleted_at_ms is not None:
+        return session.deleted_at_ms + limits.deleted_ttl_ms
+    rule = _DUE.get(session.state)
+    return rule(session, judged_ms, limits) if rule else None

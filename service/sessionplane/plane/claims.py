@@ -16,7 +16,7 @@ from sessionplane.domain.events import RunChanged
 from sessionplane.domain.routing import Action, Verb
 from sessionplane.domain.runs import CLAIMED, Run, RunCause, RunOutcome, RunState, check_move
 from sessionplane.domain.sessions import Session, SessionCause, allows
-from sessionplane.plane import runs, sessions
+from sessionplane.plane import lane, sessions
 from sessionplane.plane.context import Call, Context, recall, remember, run_topic
 from sessionplane.plane.leases import RunRef
 from sessionplane.plane.runs import RunView, get_run, require_run
@@ -193,12 +193,12 @@ def give_back(tx: Tx, run: Run, context: Context) -> None:
     """Offer a claimed run to others again; one that is to stop, or whose session closes, ends instead."""
     session = sessions.require(tx, run.namespace, run.session_id)
     if run.state is RunState.INTERRUPTING:
-        runs.end(tx, run, outcome=RunOutcome.INTERRUPTED, cause=RunCause.INTERRUPT, context=context)
+        lane.end(tx, run, outcome=RunOutcome.INTERRUPTED, cause=RunCause.INTERRUPT, context=context)
     elif routing.route(Verb.RELEASE, session) is Action.BY_LEASE_THEN_END:
-        runs.end(tx, run, outcome=RunOutcome.REJECTED, cause=RunCause.SESSION_ENDED, context=context)
+        lane.end(tx, run, outcome=RunOutcome.REJECTED, cause=RunCause.SESSION_ENDED, context=context)
     else:
         check_move(run.state, RunState.PENDING)
-        runs.drop_lease(tx, run, context)
+        lane.drop_lease(tx, run, context)
         changed = RunChanged(
             from_state=run.state,
             to_state=RunState.PENDING,
@@ -206,4 +206,4 @@ def give_back(tx: Tx, run: Run, context: Context) -> None:
             runner_id=run.runner_id,
         )
         tx.append(run.session_id, changed, run_id=run.run_id, at_ms=context.now_ms)
-        tx.save_run(runs.wait_for_runner(tx, replace(run, lease_token="", lease_confirmed=False), context))
+        tx.save_run(lane.wait_for_runner(tx, replace(run, lease_token="", lease_confirmed=False), context))

@@ -8,13 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from sessionplane.domain.errors import RequestIdReused
 from sessionplane.domain.limits import Limits
 from sessionplane.plane.leases import Leases
 from sessionplane.plane.presence import Attendance
 from sessionplane.store.contract import ReadTx, Request, Topic, Tx
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 class Clock(Protocol):
@@ -100,6 +103,11 @@ def remember(
             detail=detail,
         )
     )
+
+
+def with_request(use_case: Callable[[Tx, R, Context], T], request: R) -> Callable[[Tx, Context], T]:
+    """Give a use case its request now, and the rest when its turn comes."""
+    return lambda tx, context: use_case(tx, request, context)
 
 
 def run_topic(namespace: str, run_id: str) -> Topic:

@@ -21,22 +21,17 @@ from sessionplane.domain.sessions import Interaction
 from sessionplane.domain.streams import ClosingReason, Presence
 from sessionplane.live.bells import Bells, Ticket
 from sessionplane.live.feed import Feed, SessionMark, Sources
-from sessionplane.live.loops import PASSING, all_of
 from sessionplane.live.tail import Tails
-from sessionplane.plane import claims, runs, sessions, streams, upkeep
-from sessionplane.plane.context import Clock, Context, pool_topic, run_topic
+from sessionplane.plane import claims, resolving, runs, streams
+from sessionplane.plane.context import Clock, Context, pool_topic, run_topic, with_request
 from sessionplane.plane.leases import Leases, RunRef
 from sessionplane.plane.presence import Attendance
 from sessionplane.plane.streams import Opening, StreamRequest
+from sessionplane.plane.sweeper import Sweeper
 from sessionplane.store.contract import Committed, ReadTx, Store, Tx
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-
-def _with(use_case: Callable[[Tx, R, Context], T], request: R) -> Callable[[Tx, Context], T]:
-    """Give a use case its request now, and the rest when its turn comes."""
-    return lambda tx, context: use_case(tx, request, context)
 
 
 class ControlPlane:
@@ -67,16 +62,10 @@ class ControlPlane:
         self._leases = Leases()
         self._attached = Attendance()
         # Resolves of one new key that wait for one command. Bounded by the writer's queue.
-        self._creating: dict[tuple[str, SessionKey], asyncio.Future[sessions.Resolved]] = {}
-        # Last interactions that wait for the sweep. Bounded by touched_sessions_max.
-        self._touched: dict[tuple[str, str], int] = {}
-        # Streams that closed while nothing could be written. Bounded by the streams that were open.
-        self._departed: list[tuple[str, str]] = []
+        self._creating: dict[tuple[str, SessionKey], asyncio.Future[resolving.Resolved]] = {}
         # From the monotonic clock to Unix time, as it was at the start; see Context.judged_ms.
         self._anchor_ms = clock.wall_ms() - clock.monotonic_ms()
-        self._looked_at_ms = clock.monotonic_ms()
-        self._ready_at_ms = self._looked_at_ms
-        self._settled_to: str | None = ""
+        self.sweeper = Sweeper(self.execute, store.scan, clock=clock, limits=limits)
         store.on_commit(self._committed)
 
     def execute(self, use_case: Callable[[Tx, Context], T], *, size: int = 0) -> asyncio.Future[T]:
@@ -116,41 +105,40 @@ class ControlPlane:
         for topic in committed.topics:
             self.bells.ring(topic)
 
-    async def resolve(self, request: sessions.ResolveRequest) -> sessions.Resolved:
+    async def resolve(self, request: resolving.ResolveRequest) -> resolving.Resolved:
         """Find or create the session of a key. An established key is one read, here, without a lock.
 
-        Raises what `sessions.resolve` raises.
+        Raises what `resolving.resolve` raises.
         """
-        found = self.read(lambda tx: sessions.find_resolved(tx, request))
+        found = self.read(lambda tx: resolving.find_resolved(tx, request))
         if found is not None:
             self._note_interaction(request, found)
             return found
         key = request.session.key
         if key is None or request.bind_session_id:
-            return await self.execute(_with(sessions.resolve, request))
+            return await self.execute(with_request(resolving.resolve, request))
         return await self._create(request, (request.call.namespace, key))
 
     async def _create(
-        self, request: sessions.ResolveRequest, name: tuple[str, SessionKey]
-    ) -> sessions.Resolved:
+        self, request: resolving.ResolveRequest, name: tuple[str, SessionKey]
+    ) -> resolving.Resolved:
         """Create the session of a new key; whoever asks meanwhile waits for the same command."""
         first = self._creating.get(name)
         if first is not None:
             # The first one's trouble is its own, and so is its request id: ask again for this one.
             with suppress(SessionPlaneError):
                 await asyncio.shield(first)
-            joined = self.read(lambda tx: sessions.find_joined(tx, request))
-            return await self.execute(_with(sessions.resolve, request)) if joined is None else joined
-        future = self.execute(_with(sessions.resolve, request))
+            joined = self.read(lambda tx: resolving.find_joined(tx, request))
+            return await self.execute(with_request(resolving.resolve, request)) if joined is None else joined
+        future = self.execute(with_request(resolving.resolve, request))
         self._creating[name] = future
         future.add_done_callback(lambda _: self._creating.pop(name, None))
         return await asyncio.shield(future)
 
-    def _note_interaction(self, request: sessions.ResolveRequest, found: sessions.Resolved) -> None:
-        """Remember that a person was here; the sweep writes it, nobody waits for it."""
-        session = found.view.session
-        if request.interaction is Interaction.USER and len(self._touched) < self.limits.touched_sessions_max:
-            self._touched[session.namespace, session.session_id] = self.clock.wall_ms()
+    def _note_interaction(self, request: resolving.ResolveRequest, found: resolving.Resolved) -> None:
+        """Remember that a person was here."""
+        if request.interaction is Interaction.USER:
+            self.sweeper.note_interaction(found.view.session)
 
     async def wait_run(self, namespace: str, run_id: str, *, wait_s: float) -> runs.RunView:
         """Wait until the run has finished, or the time is over; return it as it is then.
@@ -180,7 +168,7 @@ class ControlPlane:
         with ticket:
             while True:
                 try:
-                    claimed = await self.execute(_with(claims.claim, request))
+                    claimed = await self.execute(with_request(claims.claim, request))
                 except SessionPlaneError:
                     if rung:
                         # A ring in turn that came to nothing goes to the next one, or the run would wait in vain.
@@ -221,7 +209,7 @@ class ControlPlane:
                 yield opening, feed
         finally:
             if opening.attached:
-                self._depart(session.namespace, session.session_id)
+                self.sweeper.depart(session.namespace, session.session_id)
 
     async def _open(self, request: StreamRequest, pending_s: float) -> Opening:
         """Open the stream, waiting for a run that does not exist yet if that is wanted."""
@@ -240,7 +228,7 @@ class ControlPlane:
         """Take the snapshot, through the writer if the stream attaches or resolves."""
         if request.presence is Presence.OBSERVER and request.resolve is None:
             return self.read(lambda tx: streams.observe_stream(tx, request))
-        opened = self.execute(_with(streams.open_stream, request))
+        opened = self.execute(with_request(streams.open_stream, request))
         try:
             return await asyncio.shield(opened)
         except asyncio.CancelledError:
@@ -253,23 +241,7 @@ class ControlPlane:
             return
         opening = opened.result()
         if opening.attached:
-            self._depart(opening.view.session.namespace, opening.view.session.session_id)
-
-    def _depart(self, namespace: str, session_id: str) -> None:
-        """Detach. When the writer's queue or the disk is full the sweep tries again."""
-
-        def settle(detached: asyncio.Future[None]) -> None:
-            if not detached.cancelled() and isinstance(detached.exception(), PASSING):
-                self._departed.append((namespace, session_id))
-
-        try:
-            detached = self.execute(lambda tx, use: sessions.detach(tx, namespace, session_id, use))
-        except PASSING:
-            self._departed.append((namespace, session_id))
-        except SessionPlaneError:
-            return  # The server stops; a restart begins with nobody attached.
-        else:
-            detached.add_done_callback(settle)
+            self.sweeper.depart(opening.view.session.namespace, opening.view.session.session_id)
 
     def _feed(self, opening: Opening) -> Feed:
         session_id = opening.view.session.session_id
@@ -294,71 +266,8 @@ class ControlPlane:
         )
 
     async def start(self) -> None:
-        """Recover: grant every lease again in full, since nobody could be heard while the server was away."""
-        after: RunRef | None = RunRef("", "")
-        while after is not None:
-            after = await self.execute(_with(upkeep.recover_leases, after))
-        self._ready_at_ms = self._looked_at_ms = self.clock.monotonic_ms()
-
-    async def look_for_pauses(self) -> None:
-        """Give everybody time again after a pause in which nobody could be heard. Called every `sweep_ms`, also while
-        a sweep is under way: a sweep that takes long is no pause, and must not keep dead runners alive.
-        """
-        if self.clock.monotonic_ms() - self._looked_at_ms > 2 * self.limits.sweep_ms:
-            await self.execute(lambda _, context: context.leases.grant_all(now_ms=context.monotonic_ms))
-        self._looked_at_ms = self.clock.monotonic_ms()
-
-    async def sweep(self) -> None:
-        """Do what is late. Called every `sweep_ms`."""
-        # Whichever of the two loops wakes first after a pause.
-        await self.look_for_pauses()
-        now_ms = self.clock.monotonic_ms()
-        departed, self._departed = self._departed, []
-        for namespace, session_id in departed:
-            self._depart(namespace, session_id)
-        await self._settle_late()
-        await self._write_touched()
-        await self._settle_after_start(now_ms)
-        await self._forget(now_ms)
-
-    async def _settle_late(self) -> None:
-        """Deal with all that is late, step by step; a step that could not be dealt with is left to the next sweep."""
-        before: upkeep.Due | None = None
-        while (late := await self.execute(upkeep.due)) != before:
-            waiting = [self.execute(_with(upkeep.lapse, ref)) for ref in late.leases]
-            waiting += [self.execute(_with(upkeep.expire, ref)) for ref in late.runs]
-            waiting += [self.execute(_with(sessions.settle_presence, name)) for name in late.absent]
-            await all_of(waiting, what="sweep")
-            if not late.fills(self.limits.upkeep_step_max):
-                return
-            before = late
-
-    async def _write_touched(self) -> None:
-        touched, self._touched = self._touched, {}
-        if touched:
-            rows = [(namespace, session_id, at_ms) for (namespace, session_id), at_ms in touched.items()]
-            try:
-                await self.execute(_with(upkeep.touch, rows))
-            except PASSING:
-                self._touched = touched | self._touched
-                raise
-
-    async def _forget(self, began_at_ms: int) -> None:
-        """Forget old request ids, a step at a time and no longer than a sweep may take: more than came meanwhile."""
-        while await self.execute(upkeep.forget) == self.limits.upkeep_step_max:
-            if self.clock.monotonic_ms() - began_at_ms >= self.limits.sweep_ms:
-                return
-
-    async def _settle_after_start(self, now_ms: int) -> None:
-        """Once the linger after a start is over, look in steps for sessions that nobody came back to."""
-        after = self._settled_to
-        if after is None or now_ms < self._ready_at_ms + self.limits.detach_linger_ms:
-            return
-        step = self.limits.upkeep_step_max
-        page = await self.store.scan(lambda tx: upkeep.active_sessions(tx, after, step))
-        for name in page:
-            await self.execute(_with(sessions.settle_presence, name))
-        self._settled_to = page[-1][1] if page else None
+        """Make ready: see `Sweeper.start`."""
+        await self.sweeper.start()
 
     def drain(self) -> None:
         """Begin to stop: streams end with a token, waiting calls end, and no new ones begin."""

@@ -14,7 +14,7 @@ from sessionplane.domain.events import LateResult, OutputDelta, Published
 from sessionplane.domain.interrupts import Interrupt, InterruptStage
 from sessionplane.domain.runs import FinishResult, Run, RunCause, RunReport, RunState
 from sessionplane.domain.sessions import Session, SessionCause, allows
-from sessionplane.plane import interrupts, runs, sessions
+from sessionplane.plane import lane, sessions, stopping
 from sessionplane.plane.claims import Holder, LeaseView, extend_lease, held_run, lease_view, working_run
 from sessionplane.plane.context import Context, run_topic
 from sessionplane.plane.runs import RunView, get_run
@@ -95,17 +95,17 @@ def heartbeat(
     if acknowledged_interrupt_id and acknowledged_interrupt_id != run.interrupt_id:
         raise InterruptNotFound(interrupt_id=acknowledged_interrupt_id)
     if acknowledged_interrupt_id:
-        interrupts.advance(tx, run, InterruptStage.ACKNOWLEDGED, context)
+        stopping.advance(tx, run, InterruptStage.ACKNOWLEDGED, context)
     return _heard(tx, run, context, deliver=deliver)
 
 
 def _heard(tx: Tx, run: Run, context: Context, *, deliver: bool, duplicate_count: int = 0) -> Heard:
     """Answer a runner. What is handed out is delivered: the answer is written right after the commit."""
     if deliver:
-        interrupts.advance(tx, run, InterruptStage.DELIVERED, context)
+        stopping.advance(tx, run, InterruptStage.DELIVERED, context)
     return Heard(
         lease=lease_view(run, context),
-        interrupt=interrupts.open_command(tx, run),
+        interrupt=stopping.open_command(tx, run),
         last_run_sequence=run.last_run_sequence,
         last_sequence=tx.head(run.session_id).sequence,
         duplicate_count=duplicate_count,
@@ -178,7 +178,7 @@ def finish(tx: Tx, request: FinishRequest, context: Context) -> Finished:
     if run.last_run_sequence < request.after_run_sequence:
         raise RunSequenceGap(expected=run.last_run_sequence + 1)
     _first_event(tx, sessions.require(tx, run.namespace, run.session_id), context)
-    finished = runs.end(
+    finished = lane.end(
         tx,
         run,
         outcome=request.report.outcome,
@@ -195,7 +195,7 @@ def _finished_before(tx: Tx, run: Run, request: FinishRequest, context: Context)
     if run.report_fingerprint == request.fingerprint:
         return Finished(result=FinishResult.DUPLICATE, run=run)
     if not run.late_fingerprint:
-        text, _ = runs.cut_text(request.report.output_text or "", context.limits.terminal_text_bytes_max)
+        text, _ = lane.cut_text(request.report.output_text or "", context.limits.terminal_text_bytes_max)
         late = LateResult(run_id=run.run_id, report=replace(request.report, output_text=text))
         tx.append(run.session_id, late, at_ms=context.now_ms)
         run = replace(run, late_fingerprint=request.fingerprint)

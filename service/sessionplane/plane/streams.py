@@ -25,9 +25,10 @@ from sessionplane.domain.runs import Run
 from sessionplane.domain.sessions import Resolution, Session, SessionState
 from sessionplane.domain.streams import EVERYTHING, ClosingReason, Filter, Plan, Presence, Start, Until
 from sessionplane.domain.tokens import ResumeToken, stamp
-from sessionplane.plane import sessions
+from sessionplane.plane import lifecycle, resolving, sessions
 from sessionplane.plane.context import Context
-from sessionplane.plane.sessions import ResolveRequest, SessionRef, View
+from sessionplane.plane.resolving import ResolveRequest
+from sessionplane.plane.sessions import SessionRef, View
 from sessionplane.store.contract import ReadTx, Tx
 
 
@@ -73,7 +74,7 @@ def open_stream(tx: Tx, request: StreamRequest, context: Context) -> Opening:
     action = routing.route(Verb.ATTACH, session)
     attached = request.presence is Presence.ATTACHED and action is not Action.REPLAY
     if attached:
-        session = sessions.attach(tx, session, context)
+        session = lifecycle.attach(tx, session, context)
     opening = _opening(tx, request, sessions.view_after(tx, session), begin, lane)
     return replace(opening, resolution=resolution, attached=attached)
 
@@ -155,7 +156,7 @@ def _find(tx: Tx, request: StreamRequest, context: Context) -> tuple[Session, Re
     """Return the session that is meant. With a token, key and resolve only name it: nothing is created."""
     if request.resolve is None or request.token is not None:
         return _named(tx, request), None
-    resolved = sessions.resolve(tx, request.resolve, context)
+    resolved = resolving.resolve(tx, request.resolve, context)
     existing = resolved.resolution is Resolution.JOINED
     return resolved.view.session, Resolution.EXISTING if existing else resolved.resolution
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from sessionplane.domain.runs import CLAIMED, Run, RunCause, RunOutcome, RunState
 from sessionplane.domain.sessions import SessionState
-from sessionplane.plane import claims, interrupts, runs
+from sessionplane.plane import claims, lane, stopping
 from sessionplane.plane.context import Context
 from sessionplane.plane.leases import RunRef
 from sessionplane.store.contract import ReadTx, Tx
@@ -52,7 +52,7 @@ def lapse(tx: Tx, ref: RunRef, context: Context) -> None:
     if term is None or term.deadline_ms > context.monotonic_ms:
         return
     if run.lease_confirmed:
-        runs.end(tx, run, outcome=RunOutcome.LOST, cause=RunCause.LEASE_EXPIRED, context=context)
+        lane.end(tx, run, outcome=RunOutcome.LOST, cause=RunCause.LEASE_EXPIRED, context=context)
     else:
         claims.give_back(tx, run, context)
 
@@ -63,11 +63,11 @@ def expire(tx: Tx, ref: RunRef, context: Context) -> None:
     if run is None or run.due_at_ms is None or run.due_at_ms > context.judged_ms:
         return
     if _passed(run.run_deadline_ms, context):
-        runs.end(tx, run, outcome=RunOutcome.TIMED_OUT, cause=RunCause.DEADLINE, context=context)
+        lane.end(tx, run, outcome=RunOutcome.TIMED_OUT, cause=RunCause.DEADLINE, context=context)
     elif _passed(run.start_deadline_ms, context):
-        runs.end(tx, run, outcome=RunOutcome.REJECTED, cause=RunCause.DEADLINE, context=context)
+        lane.end(tx, run, outcome=RunOutcome.REJECTED, cause=RunCause.DEADLINE, context=context)
     elif run.state is RunState.INTERRUPTING:
-        interrupts.force(tx, run, context)
+        stopping.force(tx, run, context)
 
 
 def _passed(at_ms: int | None, context: Context) -> bool:

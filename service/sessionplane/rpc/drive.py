@@ -30,7 +30,7 @@ from sessionplane.domain.errors import (
 )
 from sessionplane.domain.runs import RunState
 from sessionplane.live.bells import Ticket
-from sessionplane.plane import interrupts, runners, runs
+from sessionplane.plane import runners, runs, stopping
 from sessionplane.plane.claims import Holder
 from sessionplane.plane.context import run_topic
 from sessionplane.plane.plane import ControlPlane
@@ -308,14 +308,12 @@ class _Drive:
             if self._reported:
                 return  # By this stream's own report: its answer is on its way.
             raise RunFinished(run_id=run.run_id, outcome=run.outcome, terminal_sequence=run.terminal_sequence)
-        command = self._plane.read(lambda tx: interrupts.open_command(tx, run))
+        command = self._plane.read(lambda tx: stopping.open_command(tx, run))
         if command is None or self._told == (command.interrupt_id, command.mode):
             return
         self._told = (command.interrupt_id, command.mode)
         await self._write(command=render.command(command))
-        await self._plane.execute(
-            lambda tx, use: interrupts.deliver(tx, holder.namespace, holder.run_id, use)
-        )
+        await self._plane.execute(lambda tx, use: stopping.deliver(tx, holder.namespace, holder.run_id, use))
 
     async def _write_report(self, finished: Finished) -> None:
         await self._write(

@@ -16,11 +16,14 @@ from sessionplane.domain.runs import REPORTABLE, RunFailure, RunOutcome, RunPoli
 from sessionplane.domain.sessions import Interaction
 from sessionplane.domain.streams import EVERYTHING, Filter, Presence, Start, Until
 from sessionplane.domain.tokens import parse_resume_token
+from sessionplane.plane.admission import RunSpec
 from sessionplane.plane.claims import ClaimRequest, Holder
 from sessionplane.plane.interrupts import InterruptRequest
+from sessionplane.plane.resolving import ResolveRequest
 from sessionplane.plane.runners import FinishRequest, PublishRequest
-from sessionplane.plane.runs import RunSpec, StartRequest
-from sessionplane.plane.sessions import ResolveRequest, SessionRef
+from sessionplane.plane.runs import StartRequest
+from sessionplane.plane.sessions import SessionRef
+from sessionplane.plane.stopping import Wish
 from sessionplane.plane.streams import StreamRequest
 from sessionplane.rpc.fields import NAMESPACE, Fields, digest, enum, within
 from sessionplane.v1 import (
@@ -118,15 +121,17 @@ class Parser(Fields):
             session=ref,
             run_id=self.run_id(request.run_id, "run_id") if ref is None else "",
             expected_run_id=self.name(request.expected_run_id, "expected_run_id"),
-            mode=enum(InterruptMode, request.mode, "mode") or InterruptMode.GRACEFUL,
-            grace_ms=self.span_ms(
-                request,
-                "grace_period",
-                default=self._limits.interrupt_grace_ms_default,
-                least=0,
-                most=self._limits.interrupt_grace_ms_max,
+            wish=Wish(
+                mode=enum(InterruptMode, request.mode, "mode") or InterruptMode.GRACEFUL,
+                grace_ms=self.span_ms(
+                    request,
+                    "grace_period",
+                    default=self._limits.interrupt_grace_ms_default,
+                    least=0,
+                    most=self._limits.interrupt_grace_ms_max,
+                ),
+                reason=within(request.reason, self._limits.reason_bytes_max, "reason"),
             ),
-            reason=within(request.reason, self._limits.reason_bytes_max, "reason"),
         )
 
     def stream(self, request: session_service_pb2.StreamEventsRequest) -> tuple[StreamRequest, float]:

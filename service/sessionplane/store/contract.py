@@ -72,6 +72,9 @@ class ReadTx(Protocol):
     def sessions_in_state(self, state: str, *, after: str, limit: int) -> list[Session]:
         """Return sessions of all namespaces in a state, by session id, strictly after the given one."""
 
+    def sessions_due(self, *, at_ms: int, limit: int) -> list[Session]:
+        """Return sessions of all namespaces whose due_at_ms is at or before the moment, earliest first."""
+
     def run(self, namespace: str, run_id: str) -> Run | None:
         """Return the run, or None if this namespace has none of that id."""
 

@@ -17,13 +17,14 @@ from sessionplane.domain.events import Entry, EventKind, InputStage
 from sessionplane.domain.interrupts import Interrupt, InterruptMode, InterruptStage
 from sessionplane.domain.keys import from_stored
 from sessionplane.domain.runs import Run, RunOutcome, RunState
-from sessionplane.domain.sessions import Session, SessionCause, SessionState
+from sessionplane.domain.sessions import Session, SessionCause, SessionState, Visibility
 from sessionplane.store.contract import Request
 
 Row = tuple[Any, ...]
 """What SQLite answers with. The tables are STRICT, so a column's type is the one that the schema names."""
 
 _SESSION_STATE = {state.value: state for state in SessionState}
+_VISIBILITY = {each.value: each for each in Visibility}
 _SESSION_CAUSE = {cause.value: cause for cause in SessionCause}
 _RUN_STATE = {state.value: state for state in RunState}
 _RUN_OUTCOME = {outcome.value: outcome for outcome in RunOutcome}
@@ -39,8 +40,9 @@ def session_of(row: Row) -> Session:
     """Return the session of a row of `statements.SESSION`."""
     (
         session_id, namespace, key, state, final, generation, active_run_id, queued_run_count, labels,
-        display_name, created_at_ms, started_at_ms, last_interaction_at_ms, updated_at_ms, ended_at_ms,
-        end_reason, previous_session_id, superseded_by, change_number, head_sequence, head_hash, log_bytes,
+        display_name, visibility, created_at_ms, started_at_ms, last_interaction_at_ms, updated_at_ms,
+        ended_at_ms, end_reason, quiet_since_ms, deadline_at_ms, due_at_ms, deleted_at_ms,
+        previous_session_id, superseded_by, change_number, head_sequence, head_hash, log_bytes,
         floor_sequence, floor_hash,
     ) = row  # fmt: skip
     return Session(
@@ -54,12 +56,17 @@ def session_of(row: Row) -> Session:
         queued_run_count=queued_run_count,
         labels=_labels_of(labels),
         display_name=display_name,
+        visibility=_VISIBILITY[visibility],
         created_at_ms=created_at_ms,
         started_at_ms=started_at_ms,
         last_interaction_at_ms=last_interaction_at_ms,
         updated_at_ms=updated_at_ms,
         ended_at_ms=ended_at_ms,
         end_reason=None if end_reason is None else _SESSION_CAUSE[end_reason],
+        quiet_since_ms=quiet_since_ms,
+        deadline_at_ms=deadline_at_ms,
+        due_at_ms=due_at_ms,
+        deleted_at_ms=deleted_at_ms,
         previous_session_id=previous_session_id,
         superseded_by=superseded_by,
         change_number=change_number,
@@ -82,12 +89,17 @@ def session_row(session: Session, change_number: int) -> Row:
         session.queued_run_count,
         _labels_text(session.labels),
         session.display_name,
+        session.visibility.value,
         session.created_at_ms,
         session.started_at_ms,
         session.last_interaction_at_ms,
         session.updated_at_ms,
         session.ended_at_ms,
         None if session.end_reason is None else session.end_reason.value,
+        session.quiet_since_ms,
+        session.deadline_at_ms,
+        session.due_at_ms,
+        session.deleted_at_ms,
         session.previous_session_id,
         session.superseded_by,
         session.floor_sequence,

@@ -67,6 +67,10 @@ _TABLES = (
         updated_at_ms INTEGER NOT NULL,
         ended_at_ms INTEGER,
         end_reason TEXT,
+        quiet_since_ms INTEGER NOT NULL,
+        deadline_at_ms INTEGER,
+        due_at_ms INTEGER,
+        deleted_at_ms INTEGER,
         previous_session_id TEXT NOT NULL DEFAULT '',
         superseded_by TEXT NOT NULL DEFAULT '',
         change_number INTEGER NOT NULL,
@@ -77,9 +81,6 @@ _TABLES = (
         floor_hash BLOB NOT NULL DEFAULT x'',
         floor_state BLOB NOT NULL DEFAULT x'',
         visibility TEXT NOT NULL DEFAULT 'VISIBLE',
-        detached_at_ms INTEGER,
-        due_at_ms INTEGER,
-        deleted_at_ms INTEGER,
         display_name TEXT NOT NULL DEFAULT '',
         labels TEXT NOT NULL DEFAULT '{}'
     ) STRICT
@@ -194,6 +195,8 @@ _INDEXES = (
     CREATE INDEX sessions_moving ON sessions (state, session_id)
     WHERE state IN ('STARTING', 'ACTIVE', 'SUSPENDED', 'CLOSING')
     """,
+    # statements.SESSIONS_DUE: the sessions on which the server must act by itself.
+    "CREATE INDEX sessions_due ON sessions (due_at_ms, session_id) WHERE due_at_ms IS NOT NULL",
     # statements.NEXT_QUEUED, QUEUE_POSITION: the line of a session.
     "CREATE INDEX runs_queued ON runs (session_id, place, run_id) WHERE state = 'QUEUED'",
     # statements.NEXT_PENDING: the oldest run of a pool that waits for a runner.

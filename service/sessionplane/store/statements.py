@@ -10,8 +10,9 @@ from __future__ import annotations
 
 _SESSION = (
     "s.session_id, s.namespace, s.key, s.state, s.final, s.generation, s.active_run_id, s.queued_run_count,"
-    " s.labels, s.display_name, s.created_at_ms, s.started_at_ms, s.last_interaction_at_ms, s.updated_at_ms,"
-    " s.ended_at_ms, s.end_reason, s.previous_session_id, s.superseded_by, s.change_number, s.head_sequence,"
+    " s.labels, s.display_name, s.visibility, s.created_at_ms, s.started_at_ms, s.last_interaction_at_ms,"
+    " s.updated_at_ms, s.ended_at_ms, s.end_reason, s.quiet_since_ms, s.deadline_at_ms, s.due_at_ms,"
+    " s.deleted_at_ms, s.previous_session_id, s.superseded_by, s.change_number, s.head_sequence,"
     " s.head_hash, s.log_bytes, s.floor_sequence, s.floor_hash"
 )
 _RUN = (
@@ -67,20 +68,26 @@ MOVING_SESSIONS = (
 RESTING_SESSIONS = (
     f"SELECT {_SESSION} FROM sessions s WHERE s.state = ? AND s.session_id > ? ORDER BY s.session_id LIMIT ?"
 )
+# The sessions on which the server must act by now.
+SESSIONS_DUE = (
+    f"SELECT {_SESSION} FROM sessions s WHERE s.due_at_ms <= ? ORDER BY s.due_at_ms, s.session_id LIMIT ?"
+)
 # A new session; its log is empty.
 ADD_SESSION = """
     INSERT INTO sessions (
-        key, state, final, generation, active_run_id, queued_run_count, labels, display_name, created_at_ms,
-        started_at_ms, last_interaction_at_ms, updated_at_ms, ended_at_ms, end_reason, previous_session_id,
-        superseded_by, floor_sequence, floor_hash, change_number, session_id, namespace
-    ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+        key, state, final, generation, active_run_id, queued_run_count, labels, display_name, visibility,
+        created_at_ms, started_at_ms, last_interaction_at_ms, updated_at_ms, ended_at_ms, end_reason,
+        quiet_since_ms, deadline_at_ms, due_at_ms, deleted_at_ms, previous_session_id, superseded_by,
+        floor_sequence, floor_hash, change_number, session_id, namespace
+    ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 # All of a session but its head.
 SAVE_SESSION = """
     UPDATE sessions SET
         key = ?, state = ?, final = ?, generation = ?, active_run_id = ?, queued_run_count = ?, labels = ?,
-        display_name = ?, created_at_ms = ?, started_at_ms = ?, last_interaction_at_ms = ?, updated_at_ms = ?,
-        ended_at_ms = ?, end_reason = ?, previous_session_id = ?, superseded_by = ?, floor_sequence = ?,
+        display_name = ?, visibility = ?, created_at_ms = ?, started_at_ms = ?, last_interaction_at_ms = ?,
+        updated_at_ms = ?, ended_at_ms = ?, end_reason = ?, quiet_since_ms = ?, deadline_at_ms = ?,
+        due_at_ms = ?, deleted_at_ms = ?, previous_session_id = ?, superseded_by = ?, floor_sequence = ?,
         floor_hash = ?, change_number = ?
     WHERE session_id = ? AND namespace = ?
 """

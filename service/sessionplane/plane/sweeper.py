@@ -1,0 +1,141 @@
+"""What nobody asks for, done in time: leases that ran out, deadlines, subscribers that did not return, notes to write.
+
+Owns what waits for the next sweep. Everything it does is a use case of `upkeep` or `lifecycle`, in bounded steps that
+callers' commands come between; what cannot be done now is left to the next sweep.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol, TypeVar
+
+from sessionplane.domain.errors import SessionPlaneError
+from sessionplane.domain.limits import Limits
+from sessionplane.domain.sessions import Session
+from sessionplane.live.loops import PASSING, all_of
+from sessionplane.plane import lifecycle, upkeep
+from sessionplane.plane.context import Clock, Context, with_request
+from sessionplane.plane.leases import RunRef
+from sessionplane.store.contract import ReadTx, Tx
+
+T = TypeVar("T")
+
+
+class Execute(Protocol):
+    """Queues a use case for the writer."""
+
+    def __call__(self, use_case: Callable[[Tx, Context], T], *, size: int = 0) -> asyncio.Future[T]:
+        """See `ControlPlane.execute`."""
+
+
+class Scan(Protocol):
+    """Runs a query of any length."""
+
+    def __call__(self, query: Callable[[ReadTx], T]) -> Coroutine[Any, Any, T]:
+        """See `Store.scan`."""
+
+
+class Sweeper:
+    """The upkeep of one plane. `sweep` and `look_for_pauses` are called every `sweep_ms`."""
+
+    def __init__(self, execute: Execute, scan: Scan, *, clock: Clock, limits: Limits) -> None:
+        self._execute = execute
+        self._scan = scan
+        self._clock = clock
+        self._limits = limits
+        # Last interactions that wait for the sweep. Bounded by touched_sessions_max.
+        self._touched: dict[tuple[str, str], int] = {}
+        # Streams that closed while nothing could be written. Bounded by the streams that were open.
+        self._departed: list[tuple[str, str]] = []
+        self._looked_at_ms = clock.monotonic_ms()
+        self._ready_at_ms = self._looked_at_ms
+        self._settled_to: str | None = ""
+
+    def note_interaction(self, session: Session) -> None:
+        """Remember that a person was here; the sweep writes it, nobody waits for it."""
+        if len(self._touched) < self._limits.touched_sessions_max:
+            self._touched[session.namespace, session.session_id] = self._clock.wall_ms()
+
+    def depart(self, namespace: str, session_id: str) -> None:
+        """Detach. When the writer's queue or the disk is full the sweep tries again."""
+
+        def settle(detached: asyncio.Future[None]) -> None:
+            if not detached.cancelled() and isinstance(detached.exception(), PASSING):
+                self._departed.append((namespace, session_id))
+
+        try:
+            detached = self._execute(lambda tx, use: lifecycle.detach(tx, namespace, session_id, use))
+        except PASSING:
+            self._departed.append((namespace, session_id))
+        except SessionPlaneError:
+            return  # The server stops; a restart begins with nobody attached.
+        else:
+            detached.add_done_callback(settle)
+
+    async def start(self) -> None:
+        """Recover: grant every lease again in full, since nobody could be heard while the server was away."""
+        after: RunRef | None = RunRef("", "")
+        while after is not None:
+            after = await self._execute(with_request(upkeep.recover_leases, after))
+        self._ready_at_ms = self._looked_at_ms = self._clock.monotonic_ms()
+
+    async def look_for_pauses(self) -> None:
+        """Give everybody time again after a pause in which nobody could be heard. Called every `sweep_ms`, also while
+        a sweep is under way: a sweep that takes long is no pause, and must not keep dead runners alive.
+        """
+        if self._clock.monotonic_ms() - self._looked_at_ms > 2 * self._limits.sweep_ms:
+            await self._execute(lambda _, context: context.leases.grant_all(now_ms=context.monotonic_ms))
+        self._looked_at_ms = self._clock.monotonic_ms()
+
+    async def sweep(self) -> None:
+        """Do what is late. Called every `sweep_ms`."""
+        # Whichever of the two loops wakes first after a pause.
+        await self.look_for_pauses()
+        now_ms = self._clock.monotonic_ms()
+        departed, self._departed = self._departed, []
+        for namespace, session_id in departed:
+            self.depart(namespace, session_id)
+        await self._settle_late()
+        await self._write_touched()
+        await self._settle_after_start(now_ms)
+        await self._forget(now_ms)
+
+    async def _settle_late(self) -> None:
+        """Deal with all that is late, step by step; a step that could not be dealt with is left to the next sweep."""
+        before: upkeep.Due | None = None
+        while (late := await self._execute(upkeep.due)) != before:
+            waiting = [self._execute(with_request(upkeep.lapse, ref)) for ref in late.leases]
+            waiting += [self._execute(with_request(upkeep.expire, ref)) for ref in late.runs]
+            waiting += [self._execute(with_request(lifecycle.settle_presence, name)) for name in late.absent]
+            await all_of(waiting, what="sweep")
+            if not late.fills(self._limits.upkeep_step_max):
+                return
+            before = late
+
+    async def _write_touched(self) -> None:
+        touched, self._touched = self._touched, {}
+        if touched:
+            rows = [(namespace, session_id, at_ms) for (namespace, session_id), at_ms in touched.items()]
+            try:
+                await self._execute(with_request(upkeep.touch, rows))
+            except PASSING:
+                self._touched = touched | self._touched
+                raise
+
+    async def _forget(self, began_at_ms: int) -> None:
+        """Forget old request ids, a step at a time and no longer than a sweep may take: more than came meanwhile."""
+        while await self._execute(upkeep.forget) == self._limits.upkeep_step_max:
+            if self._clock.monotonic_ms() - began_at_ms >= self._limits.sweep_ms:
+                return
+
+    async def _settle_after_start(self, now_ms: int) -> None:
+        """Once the linger after a start is over, look in steps for sessions that nobody came back to."""
+        after = self._settled_to
+        if after is None or now_ms < self._ready_at_ms + self._limits.detach_linger_ms:
+            return
+        step = self._limits.upkeep_step_max
+        page = await self._scan(lambda tx: upkeep.active_sessions(tx, after, step))
+        for name in page:
+            await self._execute(with_request(lifecycle.settle_presence, name))
+        self._settled_to = page[-1][1] if page else None
