@@ -88,6 +88,12 @@ class SessionNotFound(SessionPlaneError):
     reason = "SESSION_NOT_FOUND"
 
 
+class SessionExists(SessionPlaneError):
+    """The key is held by session {session_id} already, and the conflict policy is FAIL. Use that session."""
+
+    reason = "SESSION_EXISTS"
+
+
 class RunNotFound(SessionPlaneError):
     """There is no run {run_id}."""
 
@@ -98,6 +104,12 @@ class InterruptNotFound(SessionPlaneError):
     """There is no interrupt {interrupt_id}."""
 
     reason = "INTERRUPT_NOT_FOUND"
+
+
+class SubscriberNotFound(SessionPlaneError):
+    """There is no open stream {subscriber_id}."""
+
+    reason = "SUBSCRIBER_NOT_FOUND"
 
 
 class KeyNotBound(SessionPlaneError):
@@ -164,6 +176,18 @@ class RunInProgress(SessionPlaneError):
     """Run {active_run_id} is active in this session and the policy is REJECT. Wait for its end, or enqueue."""
 
     reason = "RUN_IN_PROGRESS"
+
+
+class EtagMismatch(SessionPlaneError):
+    """The session has changed: its etag is {current} now. Read it again, then decide again."""
+
+    reason = "ETAG_MISMATCH"
+
+
+class SessionReplaced(SessionPlaneError):
+    """The key is not held by the session that was expected, but by this one: {current}. Nothing was changed."""
+
+    reason = "SESSION_REPLACED"
 
 
 class TokenCompacted(SessionPlaneError):
