@@ -28,6 +28,7 @@ from sessionplane.domain.routing import ROUTES, Column
 from sessionplane.domain.runs import RunCause, RunState
 from sessionplane.domain.sessions import SessionCause, SessionState
 from sessionplane.domain.streams import RESUMABLE, ClosingReason
+from sessionplane.rpc.guard import NOT_SERVED_YET
 from sessionplane.rpc.server import SERVICES
 from sessionplane.rpc.status import CLOSINGS, CODES, RETRY_AFTER_S
 from sessionplane.settings import PREFIX, Settings, variables
@@ -137,10 +138,10 @@ def human(name: str, value: int) -> str:
 
 
 def rpcs() -> str:
-    """Every RPC, with the first sentence of its comment and the refusals that its comment names."""
+    """Every RPC that is served, with the first sentence of its comment and the refusals that its comment names."""
     parts = []
     for service in SERVICES:
-        rows = [_rpc(method) for method in service.methods]
+        rows = [_rpc(method) for method in service.methods if method.name not in NOT_SERVED_YET]
         parts += [f"### {service.name}", first_sentence(COMMENTS[service.name])]
         parts += [table(("RPC", "Kind", "What it does", "Refusals to expect"), rows)]
     return "\n\n".join(parts)

@@ -21,8 +21,11 @@ from sessionplane.domain.errors import (
     leaves,
 )
 from sessionplane.domain.limits import DEFAULT, Limits
-from sessionplane.rpc.guard import Gate, _snake, generic_handler, guarded_parse
+from sessionplane.rpc.admin_service import AdminService
+from sessionplane.rpc.guard import NOT_SERVED_YET, Gate, _snake, generic_handler, guarded_parse
+from sessionplane.rpc.runner_service import RunnerService
 from sessionplane.rpc.server import SERVICES
+from sessionplane.rpc.session_service import SessionService
 from sessionplane.v1 import session_service_pb2 as pb
 from sessionplane.v1.runner_service_pb2 import DriveRunRequest, DriveRunResponse
 from tests.support.calls import Aborted, FakeContext
@@ -87,6 +90,18 @@ async def status_after(call: Any, request: Any = None) -> tuple[int, str, str]:
     return context.status.code, context.status.message, info.reason
 
 
+def test_a_method_has_a_handler_or_is_not_served_yet() -> None:
+    """No method is both, and none is neither."""
+    servicers = zip(SERVICES, (SessionService, RunnerService, AdminService), strict=True)
+    missing = {
+        method.name
+        for descriptor, servicer in servicers
+        for method in descriptor.methods
+        if not hasattr(servicer, _snake(method.name))
+    }
+    assert missing == NOT_SERVED_YET
+
+
 @given(st.binary(max_size=200))
 def test_reading_never_raises(data: bytes) -> None:
     """Whatever bytes come, they are a message or the error to answer with."""
@@ -117,10 +132,12 @@ def test_what_is_no_message_is_malformed(data: bytes) -> None:
 
 @pytest.mark.parametrize("service", SERVICES, ids=[service.name for service in SERVICES])
 def test_every_method_is_registered(service: Any) -> None:
-    """Each method of each service has a handler with a bounded deserializer."""
+    """Each method of each service that is served has a handler with a bounded deserializer."""
     for method in service.methods:
         found = handler(answers, method.name, limits=Limits(request_bytes_max=1), service=service)
-        assert found is not None
+        assert (found is None) == (method.name in NOT_SERVED_YET)
+        if found is None:
+            continue
         assert (found.request_streaming, found.response_streaming) == (
             method.client_streaming,
             method.server_streaming,

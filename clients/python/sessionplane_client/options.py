@@ -8,10 +8,13 @@ import json
 # which knows the token. What changes something carries a request_id, so a repeat has no second effect.
 _UNARY = {
     "sessionplane.v1.SessionService": (
-        "ResolveSession GetSession ListSessions StartRun GetRun WaitRun Interrupt GetInterrupt ListEvents"
+        "ResolveSession GetSession ListSessions UpdateSession ResetSession SuspendSession CloseSession DeleteSession "
+        "StartRun GetRun ListRuns WaitRun Interrupt GetInterrupt ListEvents"
     ),
     "sessionplane.v1.RunnerService": "ClaimRun PublishEvents HeartbeatRun FinishRun ReleaseRun",
-    "sessionplane.v1.AdminService": "GetServerInfo ExplainKey",
+    "sessionplane.v1.AdminService": (
+        "GetServerInfo ExplainKey CheckInvariants ListSubscribers DisconnectSubscriber CompactEvents ImportSessions"
+    ),
 }
 
 _RETRY_POLICY = {

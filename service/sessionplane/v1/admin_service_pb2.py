@@ -22,10 +22,13 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from sessionplane.v1 import session_pb2 as sessionplane_dot_v1_dot_session__pb2
+from sessionplane.v1 import session_service_pb2 as sessionplane_dot_v1_dot_session__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#sessionplane/v1/admin_service.proto\x12\x0fsessionplane.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x16\n\x14GetServerInfoRequest\"\xdb\x02\n\x15GetServerInfoResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x10\n\x08store_id\x18\x02 \x01(\t\x12\x16\n\x0eschema_version\x18\x03 \x01(\x05\x12\x16\n\x0esqlite_version\x18\x04 \x01(\t\x12\x16\n\x0esqlite_verdict\x18\x05 \x01(\t\x12\x19\n\x11key_rules_version\x18\x06 \x01(\x05\x12.\n\nready_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x19\n\x11open_stream_count\x18\x08 \x01(\x05\x12\x42\n\x06limits\x18\t \x03(\x0b\x32\x32.sessionplane.v1.GetServerInfoResponse.LimitsEntry\x1a-\n\x0bLimitsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"/\n\x11\x45xplainKeyRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05\x61gent\x18\x02 \x01(\t\"q\n\x12\x45xplainKeyResponse\x12\x15\n\rcanonical_key\x18\x01 \x01(\t\x12\r\n\x05\x61gent\x18\x02 \x01(\t\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\'\n\x05rules\x18\x04 \x03(\x0b\x32\x18.sessionplane.v1.KeyRule\"K\n\x07KeyRule\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x62\x65\x66ore\x18\x02 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x03 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t2\xc5\x01\n\x0c\x41\x64minService\x12^\n\rGetServerInfo\x12%.sessionplane.v1.GetServerInfoRequest\x1a&.sessionplane.v1.GetServerInfoResponse\x12U\n\nExplainKey\x12\".sessionplane.v1.ExplainKeyRequest\x1a#.sessionplane.v1.ExplainKeyResponseB\"P\x01Z\x1esessionplane/v1;sessionplanev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#sessionplane/v1/admin_service.proto\x12\x0fsessionplane.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dsessionplane/v1/session.proto\x1a%sessionplane/v1/session_service.proto\"\x16\n\x14GetServerInfoRequest\"\xdb\x02\n\x15GetServerInfoResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x10\n\x08store_id\x18\x02 \x01(\t\x12\x16\n\x0eschema_version\x18\x03 \x01(\x05\x12\x16\n\x0esqlite_version\x18\x04 \x01(\t\x12\x16\n\x0esqlite_verdict\x18\x05 \x01(\t\x12\x19\n\x11key_rules_version\x18\x06 \x01(\x05\x12.\n\nready_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x19\n\x11open_stream_count\x18\x08 \x01(\x05\x12\x42\n\x06limits\x18\t \x03(\x0b\x32\x32.sessionplane.v1.GetServerInfoResponse.LimitsEntry\x1a-\n\x0bLimitsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"/\n\x11\x45xplainKeyRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05\x61gent\x18\x02 \x01(\t\"q\n\x12\x45xplainKeyResponse\x12\x15\n\rcanonical_key\x18\x01 \x01(\t\x12\r\n\x05\x61gent\x18\x02 \x01(\t\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\'\n\x05rules\x18\x04 \x03(\x0b\x32\x18.sessionplane.v1.KeyRule\"K\n\x07KeyRule\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x62\x65\x66ore\x18\x02 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x03 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\"\'\n\x16\x43heckInvariantsRequest\x12\r\n\x05names\x18\x01 \x03(\t\"L\n\x17\x43heckInvariantsResponse\x12\x31\n\x07results\x18\x01 \x03(\x0b\x32 .sessionplane.v1.InvariantResult\"\x9d\x01\n\x0fInvariantResult\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07promise\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x17\n\x0fviolation_count\x18\x04 \x01(\x03\x12\x10\n\x08\x65xamples\x18\x05 \x03(\t\x12+\n\x08\x64uration\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\"m\n\x16ListSubscribersRequest\x12,\n\x07session\x18\x01 \x01(\x0b\x32\x1b.sessionplane.v1.SessionRef\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"d\n\x17ListSubscribersResponse\x12\x30\n\x0bsubscribers\x18\x01 \x03(\x0b\x32\x1b.sessionplane.v1.Subscriber\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x89\x02\n\nSubscriber\x12\x15\n\rsubscriber_id\x18\x01 \x01(\t\x12\x17\n\x0fsubscriber_name\x18\x02 \x01(\t\x12\x12\n\nsession_id\x18\x03 \x01(\t\x12\x13\n\x0bsession_key\x18\x04 \x01(\t\x12\x0e\n\x06run_id\x18\x05 \x01(\t\x12+\n\x08presence\x18\x06 \x01(\x0e\x32\x19.sessionplane.v1.Presence\x12\x30\n\x0c\x63onnect_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10through_sequence\x18\x08 \x01(\x03\x12\x0b\n\x03lag\x18\t \x01(\x03\x12\x0c\n\x04peer\x18\n \x01(\t\"4\n\x1b\x44isconnectSubscriberRequest\x12\x15\n\rsubscriber_id\x18\x01 \x01(\t\"\x1e\n\x1c\x44isconnectSubscriberResponse\"s\n\x14\x43ompactEventsRequest\x12,\n\x07session\x18\x01 \x01(\x0b\x32\x1b.sessionplane.v1.SessionRef\x12-\n\nolder_than\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x84\x01\n\x15\x43ompactEventsResponse\x12\x1f\n\x17previous_floor_sequence\x18\x01 \x01(\x03\x12\x16\n\x0e\x66loor_sequence\x18\x02 \x01(\x03\x12\x1b\n\x13removed_event_count\x18\x03 \x01(\x03\x12\x15\n\rremoved_bytes\x18\x04 \x01(\x03\"W\n\x15ImportSessionsRequest\x12-\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1c.sessionplane.v1.ImportEntry\x12\x0f\n\x07\x64ry_run\x18\x02 \x01(\x08\"\xdb\x02\n\x0bImportEntry\x12\x0f\n\x07raw_key\x18\x01 \x01(\t\x12\r\n\x05\x61gent\x18\x02 \x01(\t\x12\x11\n\tsource_id\x18\x03 \x01(\t\x12/\n\x0bupdate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x39\n\x15last_interaction_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0c\x64isplay_name\x18\x07 \x01(\t\x12\x38\n\x06labels\x18\x08 \x03(\x0b\x32(.sessionplane.v1.ImportEntry.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"H\n\x16ImportSessionsResponse\x12.\n\x07results\x18\x01 \x03(\x0b\x32\x1d.sessionplane.v1.ImportResult\"\xb6\x01\n\x0cImportResult\x12\x0f\n\x07raw_key\x18\x01 \x01(\t\x12\x15\n\rcanonical_key\x18\x02 \x01(\t\x12\x12\n\nsession_id\x18\x03 \x01(\t\x12/\n\x07outcome\x18\x04 \x01(\x0e\x32\x1e.sessionplane.v1.ImportOutcome\x12\x18\n\x10other_session_id\x18\x05 \x01(\t\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12\x0f\n\x07problem\x18\x07 \x01(\t*\xcf\x01\n\rImportOutcome\x12\x1e\n\x1aIMPORT_OUTCOME_UNSPECIFIED\x10\x00\x12\x1a\n\x16IMPORT_OUTCOME_CREATED\x10\x01\x12#\n\x1fIMPORT_OUTCOME_ALREADY_IMPORTED\x10\x02\x12 \n\x1cIMPORT_OUTCOME_MERGED_WINNER\x10\x03\x12\x1f\n\x1bIMPORT_OUTCOME_MERGED_LOSER\x10\x04\x12\x1a\n\x16IMPORT_OUTCOME_REFUSED\x10\x05\x32\xc9\x05\n\x0c\x41\x64minService\x12^\n\rGetServerInfo\x12%.sessionplane.v1.GetServerInfoRequest\x1a&.sessionplane.v1.GetServerInfoResponse\x12U\n\nExplainKey\x12\".sessionplane.v1.ExplainKeyRequest\x1a#.sessionplane.v1.ExplainKeyResponse\x12\x64\n\x0f\x43heckInvariants\x12\'.sessionplane.v1.CheckInvariantsRequest\x1a(.sessionplane.v1.CheckInvariantsResponse\x12\x64\n\x0fListSubscribers\x12\'.sessionplane.v1.ListSubscribersRequest\x1a(.sessionplane.v1.ListSubscribersResponse\x12s\n\x14\x44isconnectSubscriber\x12,.sessionplane.v1.DisconnectSubscriberRequest\x1a-.sessionplane.v1.DisconnectSubscriberResponse\x12^\n\rCompactEvents\x12%.sessionplane.v1.CompactEventsRequest\x1a&.sessionplane.v1.CompactEventsResponse\x12\x61\n\x0eImportSessions\x12&.sessionplane.v1.ImportSessionsRequest\x1a\'.sessionplane.v1.ImportSessionsResponseB\"P\x01Z\x1esessionplane/v1;sessionplanev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,18 +38,52 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._serialized_options = b'P\001Z\036sessionplane/v1;sessionplanev1'
   _globals['_GETSERVERINFORESPONSE_LIMITSENTRY']._loaded_options = None
   _globals['_GETSERVERINFORESPONSE_LIMITSENTRY']._serialized_options = b'8\001'
-  _globals['_GETSERVERINFOREQUEST']._serialized_start=89
-  _globals['_GETSERVERINFOREQUEST']._serialized_end=111
-  _globals['_GETSERVERINFORESPONSE']._serialized_start=114
-  _globals['_GETSERVERINFORESPONSE']._serialized_end=461
-  _globals['_GETSERVERINFORESPONSE_LIMITSENTRY']._serialized_start=416
-  _globals['_GETSERVERINFORESPONSE_LIMITSENTRY']._serialized_end=461
-  _globals['_EXPLAINKEYREQUEST']._serialized_start=463
-  _globals['_EXPLAINKEYREQUEST']._serialized_end=510
-  _globals['_EXPLAINKEYRESPONSE']._serialized_start=512
-  _globals['_EXPLAINKEYRESPONSE']._serialized_end=625
-  _globals['_KEYRULE']._serialized_start=627
-  _globals['_KEYRULE']._serialized_end=702
-  _globals['_ADMINSERVICE']._serialized_start=705
-  _globals['_ADMINSERVICE']._serialized_end=902
+  _globals['_IMPORTENTRY_LABELSENTRY']._loaded_options = None
+  _globals['_IMPORTENTRY_LABELSENTRY']._serialized_options = b'8\001'
+  _globals['_IMPORTOUTCOME']._serialized_start=2603
+  _globals['_IMPORTOUTCOME']._serialized_end=2810
+  _globals['_GETSERVERINFOREQUEST']._serialized_start=191
+  _globals['_GETSERVERINFOREQUEST']._serialized_end=213
+  _globals['_GETSERVERINFORESPONSE']._serialized_start=216
+  _globals['_GETSERVERINFORESPONSE']._serialized_end=563
+  _globals['_GETSERVERINFORESPONSE_LIMITSENTRY']._serialized_start=518
+  _globals['_GETSERVERINFORESPONSE_LIMITSENTRY']._serialized_end=563
+  _globals['_EXPLAINKEYREQUEST']._serialized_start=565
+  _globals['_EXPLAINKEYREQUEST']._serialized_end=612
+  _globals['_EXPLAINKEYRESPONSE']._serialized_start=614
+  _globals['_EXPLAINKEYRESPONSE']._serialized_end=727
+  _globals['_KEYRULE']._serialized_start=729
+  _globals['_KEYRULE']._serialized_end=804
+  _globals['_CHECKINVARIANTSREQUEST']._serialized_start=806
+  _globals['_CHECKINVARIANTSREQUEST']._serialized_end=845
+  _globals['_CHECKINVARIANTSRESPONSE']._serialized_start=847
+  _globals['_CHECKINVARIANTSRESPONSE']._serialized_end=923
+  _globals['_INVARIANTRESULT']._serialized_start=926
+  _globals['_INVARIANTRESULT']._serialized_end=1083
+  _globals['_LISTSUBSCRIBERSREQUEST']._serialized_start=1085
+  _globals['_LISTSUBSCRIBERSREQUEST']._serialized_end=1194
+  _globals['_LISTSUBSCRIBERSRESPONSE']._serialized_start=1196
+  _globals['_LISTSUBSCRIBERSRESPONSE']._serialized_end=1296
+  _globals['_SUBSCRIBER']._serialized_start=1299
+  _globals['_SUBSCRIBER']._serialized_end=1564
+  _globals['_DISCONNECTSUBSCRIBERREQUEST']._serialized_start=1566
+  _globals['_DISCONNECTSUBSCRIBERREQUEST']._serialized_end=1618
+  _globals['_DISCONNECTSUBSCRIBERRESPONSE']._serialized_start=1620
+  _globals['_DISCONNECTSUBSCRIBERRESPONSE']._serialized_end=1650
+  _globals['_COMPACTEVENTSREQUEST']._serialized_start=1652
+  _globals['_COMPACTEVENTSREQUEST']._serialized_end=1767
+  _globals['_COMPACTEVENTSRESPONSE']._serialized_start=1770
+  _globals['_COMPACTEVENTSRESPONSE']._serialized_end=1902
+  _globals['_IMPORTSESSIONSREQUEST']._serialized_start=1904
+  _globals['_IMPORTSESSIONSREQUEST']._serialized_end=1991
+  _globals['_IMPORTENTRY']._serialized_start=1994
+  _globals['_IMPORTENTRY']._serialized_end=2341
+  _globals['_IMPORTENTRY_LABELSENTRY']._serialized_start=2296
+  _globals['_IMPORTENTRY_LABELSENTRY']._serialized_end=2341
+  _globals['_IMPORTSESSIONSRESPONSE']._serialized_start=2343
+  _globals['_IMPORTSESSIONSRESPONSE']._serialized_end=2415
+  _globals['_IMPORTRESULT']._serialized_start=2418
+  _globals['_IMPORTRESULT']._serialized_end=2600
+  _globals['_ADMINSERVICE']._serialized_start=2813
+  _globals['_ADMINSERVICE']._serialized_end=3526
 # @@protoc_insertion_point(module_scope)

@@ -5,9 +5,13 @@ isort:skip_file
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from sessionplane.v1 import session_pb2 as _session_pb2
+from sessionplane.v1 import session_service_pb2 as _session_service_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -18,6 +22,42 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _ImportOutcome:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ImportOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ImportOutcome.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    IMPORT_OUTCOME_UNSPECIFIED: _ImportOutcome.ValueType  # 0
+    """Never sent."""
+    IMPORT_OUTCOME_CREATED: _ImportOutcome.ValueType  # 1
+    """It became a session that holds its key; nobody held it."""
+    IMPORT_OUTCOME_ALREADY_IMPORTED: _ImportOutcome.ValueType  # 2
+    """It was imported before; nothing was done."""
+    IMPORT_OUTCOME_MERGED_WINNER: _ImportOutcome.ValueType  # 3
+    """It took the key from the session named in other_session_id, which is final now."""
+    IMPORT_OUTCOME_MERGED_LOSER: _ImportOutcome.ValueType  # 4
+    """It became a final session beside the key's holder, which is named in other_session_id."""
+    IMPORT_OUTCOME_REFUSED: _ImportOutcome.ValueType  # 5
+    """It cannot be imported; reason and problem say why."""
+
+class ImportOutcome(_ImportOutcome, metaclass=_ImportOutcomeEnumTypeWrapper):
+    """What became of one entry of an import."""
+
+IMPORT_OUTCOME_UNSPECIFIED: ImportOutcome.ValueType  # 0
+"""Never sent."""
+IMPORT_OUTCOME_CREATED: ImportOutcome.ValueType  # 1
+"""It became a session that holds its key; nobody held it."""
+IMPORT_OUTCOME_ALREADY_IMPORTED: ImportOutcome.ValueType  # 2
+"""It was imported before; nothing was done."""
+IMPORT_OUTCOME_MERGED_WINNER: ImportOutcome.ValueType  # 3
+"""It took the key from the session named in other_session_id, which is final now."""
+IMPORT_OUTCOME_MERGED_LOSER: ImportOutcome.ValueType  # 4
+"""It became a final session beside the key's holder, which is named in other_session_id."""
+IMPORT_OUTCOME_REFUSED: ImportOutcome.ValueType  # 5
+"""It cannot be imported; reason and problem say why."""
+Global___ImportOutcome: _TypeAlias = ImportOutcome  # noqa: Y015
 
 @_typing.final
 class GetServerInfoRequest(_message.Message):
@@ -209,3 +249,500 @@ class KeyRule(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___KeyRule: _TypeAlias = KeyRule  # noqa: Y015
+
+@_typing.final
+class CheckInvariantsRequest(_message.Message):
+    """Asks whether the promises hold."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAMES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """These invariants only, by name. Empty: all."""
+
+    def __init__(
+        self,
+        *,
+        names: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["names", b"names"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckInvariantsRequest: _TypeAlias = CheckInvariantsRequest  # noqa: Y015
+
+@_typing.final
+class CheckInvariantsResponse(_message.Message):
+    """What the checks found."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___InvariantResult]:
+        """One result for each invariant that was checked, in a fixed order."""
+
+    def __init__(
+        self,
+        *,
+        results: _abc.Iterable[Global___InvariantResult] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckInvariantsResponse: _TypeAlias = CheckInvariantsResponse  # noqa: Y015
+
+@_typing.final
+class InvariantResult(_message.Message):
+    """What one check found."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    PROMISE_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    VIOLATION_COUNT_FIELD_NUMBER: _builtins.int
+    EXAMPLES_FIELD_NUMBER: _builtins.int
+    DURATION_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The invariant's stable name."""
+    promise: _builtins.str
+    """The name of the promise that rests on it."""
+    description: _builtins.str
+    """What must hold, in a sentence."""
+    violation_count: _builtins.int
+    """How often it does not. 0: it holds."""
+    @_builtins.property
+    def examples(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Where it does not, each in a sentence with ids and without content. At most 10."""
+
+    @_builtins.property
+    def duration(self) -> _duration_pb2.Duration:
+        """How long the check took."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        promise: _builtins.str = ...,
+        description: _builtins.str = ...,
+        violation_count: _builtins.int = ...,
+        examples: _abc.Iterable[_builtins.str] | None = ...,
+        duration: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "duration", b"duration", "examples", b"examples", "name", b"name", "promise", b"promise", "violation_count", b"violation_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___InvariantResult: _TypeAlias = InvariantResult  # noqa: Y015
+
+@_typing.final
+class ListSubscribersRequest(_message.Message):
+    """Asks for a page of open streams."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """How many at most: 1 to 1,000, default 100."""
+    page_token: _builtins.str
+    """The next_page_token of the page before; the session must be the same again. Empty: the first page."""
+    @_builtins.property
+    def session(self) -> _session_pb2.SessionRef:
+        """The streams of this session only, by key or id. Absent: all."""
+
+    def __init__(
+        self,
+        *,
+        session: _session_pb2.SessionRef | None = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["session", b"session"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "session", b"session"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSubscribersRequest: _TypeAlias = ListSubscribersRequest  # noqa: Y015
+
+@_typing.final
+class ListSubscribersResponse(_message.Message):
+    """A page of open streams."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBSCRIBERS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Where the next page begins. Empty: this was the last."""
+    @_builtins.property
+    def subscribers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Subscriber]:
+        """The subscribers, oldest first."""
+
+    def __init__(
+        self,
+        *,
+        subscribers: _abc.Iterable[Global___Subscriber] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "subscribers", b"subscribers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSubscribersResponse: _TypeAlias = ListSubscribersResponse  # noqa: Y015
+
+@_typing.final
+class Subscriber(_message.Message):
+    """Who reads one open stream, as it is at the moment of the answer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBSCRIBER_ID_FIELD_NUMBER: _builtins.int
+    SUBSCRIBER_NAME_FIELD_NUMBER: _builtins.int
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    SESSION_KEY_FIELD_NUMBER: _builtins.int
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    PRESENCE_FIELD_NUMBER: _builtins.int
+    CONNECT_TIME_FIELD_NUMBER: _builtins.int
+    THROUGH_SEQUENCE_FIELD_NUMBER: _builtins.int
+    LAG_FIELD_NUMBER: _builtins.int
+    PEER_FIELD_NUMBER: _builtins.int
+    subscriber_id: _builtins.str
+    """The stream's id. It lives as long as the stream and is never used again."""
+    subscriber_name: _builtins.str
+    """The name that it gave itself. Empty if it gave none."""
+    session_id: _builtins.str
+    """The session that it follows. Empty if it watches sessions, or waits for a run that does not exist yet."""
+    session_key: _builtins.str
+    """The canonical key of that session. Empty if it has none."""
+    run_id: _builtins.str
+    """The run that it follows, if it named one as its target. Empty otherwise."""
+    presence: _session_service_pb2.Presence.ValueType
+    """Whether it counts as somebody being there. A watch is an OBSERVER."""
+    through_sequence: _builtins.int
+    """The sequence up to which the log was accounted for to it. 0 if it watches sessions."""
+    lag: _builtins.int
+    """How many events are committed and not yet accounted for to it."""
+    peer: _builtins.str
+    """Where it comes from, as the transport names it, such as `ipv4:127.0.0.1:50312`."""
+    @_builtins.property
+    def connect_time(self) -> _timestamp_pb2.Timestamp:
+        """When the stream was opened."""
+
+    def __init__(
+        self,
+        *,
+        subscriber_id: _builtins.str = ...,
+        subscriber_name: _builtins.str = ...,
+        session_id: _builtins.str = ...,
+        session_key: _builtins.str = ...,
+        run_id: _builtins.str = ...,
+        presence: _session_service_pb2.Presence.ValueType = ...,
+        connect_time: _timestamp_pb2.Timestamp | None = ...,
+        through_sequence: _builtins.int = ...,
+        lag: _builtins.int = ...,
+        peer: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["connect_time", b"connect_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["connect_time", b"connect_time", "lag", b"lag", "peer", b"peer", "presence", b"presence", "run_id", b"run_id", "session_id", b"session_id", "session_key", b"session_key", "subscriber_id", b"subscriber_id", "subscriber_name", b"subscriber_name", "through_sequence", b"through_sequence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Subscriber: _TypeAlias = Subscriber  # noqa: Y015
+
+@_typing.final
+class DisconnectSubscriberRequest(_message.Message):
+    """Ends one open stream."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBSCRIBER_ID_FIELD_NUMBER: _builtins.int
+    subscriber_id: _builtins.str
+    """Which one. Required."""
+    def __init__(
+        self,
+        *,
+        subscriber_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["subscriber_id", b"subscriber_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DisconnectSubscriberRequest: _TypeAlias = DisconnectSubscriberRequest  # noqa: Y015
+
+@_typing.final
+class DisconnectSubscriberResponse(_message.Message):
+    """The stream was told to end."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DisconnectSubscriberResponse: _TypeAlias = DisconnectSubscriberResponse  # noqa: Y015
+
+@_typing.final
+class CompactEventsRequest(_message.Message):
+    """Removes the beginning of a log."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_FIELD_NUMBER: _builtins.int
+    OLDER_THAN_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def session(self) -> _session_pb2.SessionRef:
+        """The session by key or id. Required."""
+
+    @_builtins.property
+    def older_than(self) -> _duration_pb2.Duration:
+        """How long ago the runs must have finished whose events may go. 0 s: every finished run. Absent: as long as the
+        server keeps them by itself, 7 days by default.
+        """
+
+    def __init__(
+        self,
+        *,
+        session: _session_pb2.SessionRef | None = ...,
+        older_than: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["older_than", b"older_than", "session", b"session"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["older_than", b"older_than", "session", b"session"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CompactEventsRequest: _TypeAlias = CompactEventsRequest  # noqa: Y015
+
+@_typing.final
+class CompactEventsResponse(_message.Message):
+    """What was removed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PREVIOUS_FLOOR_SEQUENCE_FIELD_NUMBER: _builtins.int
+    FLOOR_SEQUENCE_FIELD_NUMBER: _builtins.int
+    REMOVED_EVENT_COUNT_FIELD_NUMBER: _builtins.int
+    REMOVED_BYTES_FIELD_NUMBER: _builtins.int
+    previous_floor_sequence: _builtins.int
+    """The session's floor before: events at and below it were gone already."""
+    floor_sequence: _builtins.int
+    """Its floor now. The same if nothing could go."""
+    removed_event_count: _builtins.int
+    """How many events were removed."""
+    removed_bytes: _builtins.int
+    """How many bytes they took in the log."""
+    def __init__(
+        self,
+        *,
+        previous_floor_sequence: _builtins.int = ...,
+        floor_sequence: _builtins.int = ...,
+        removed_event_count: _builtins.int = ...,
+        removed_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["floor_sequence", b"floor_sequence", "previous_floor_sequence", b"previous_floor_sequence", "removed_bytes", b"removed_bytes", "removed_event_count", b"removed_event_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CompactEventsResponse: _TypeAlias = CompactEventsResponse  # noqa: Y015
+
+@_typing.final
+class ImportSessionsRequest(_message.Message):
+    """Sessions to create."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTRIES_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
+    dry_run: _builtins.bool
+    """Say what would happen, and change nothing. Ids of sessions that do not exist yet stay empty then."""
+    @_builtins.property
+    def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___ImportEntry]:
+        """The sessions, at most 500."""
+
+    def __init__(
+        self,
+        *,
+        entries: _abc.Iterable[Global___ImportEntry] | None = ...,
+        dry_run: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dry_run", b"dry_run", "entries", b"entries"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportSessionsRequest: _TypeAlias = ImportSessionsRequest  # noqa: Y015
+
+@_typing.final
+class ImportEntry(_message.Message):
+    """One session of another system."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    RAW_KEY_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
+    SOURCE_ID_FIELD_NUMBER: _builtins.int
+    UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    LAST_INTERACTION_TIME_FIELD_NUMBER: _builtins.int
+    DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    raw_key: _builtins.str
+    """The key as that system spells it; the server makes the canonical form of it. Required."""
+    agent: _builtins.str
+    """The agent that a bare key belongs to. Empty: the server's default agent."""
+    source_id: _builtins.str
+    """The session's id there, at most 128 bytes: the same id under the same key is the same session when it is
+    imported again. It never becomes the session's id here. Required.
+    """
+    display_name: _builtins.str
+    """A name for people, at most 128 bytes."""
+    @_builtins.property
+    def update_time(self) -> _timestamp_pb2.Timestamp:
+        """When it last changed there: who changed last keeps a key. Absent: before everything else."""
+
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """When it began there. Absent: its update_time."""
+
+    @_builtins.property
+    def last_interaction_time(self) -> _timestamp_pb2.Timestamp:
+        """The last interaction of a user there. Absent: there was none."""
+
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Labels, at most 32 entries and 4 KiB in all."""
+
+    def __init__(
+        self,
+        *,
+        raw_key: _builtins.str = ...,
+        agent: _builtins.str = ...,
+        source_id: _builtins.str = ...,
+        update_time: _timestamp_pb2.Timestamp | None = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        last_interaction_time: _timestamp_pb2.Timestamp | None = ...,
+        display_name: _builtins.str = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["last_interaction_time", b"last_interaction_time", "start_time", b"start_time", "update_time", b"update_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "display_name", b"display_name", "labels", b"labels", "last_interaction_time", b"last_interaction_time", "raw_key", b"raw_key", "source_id", b"source_id", "start_time", b"start_time", "update_time", b"update_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportEntry: _TypeAlias = ImportEntry  # noqa: Y015
+
+@_typing.final
+class ImportSessionsResponse(_message.Message):
+    """What became of the entries."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___ImportResult]:
+        """One result for each entry, in their order."""
+
+    def __init__(
+        self,
+        *,
+        results: _abc.Iterable[Global___ImportResult] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportSessionsResponse: _TypeAlias = ImportSessionsResponse  # noqa: Y015
+
+@_typing.final
+class ImportResult(_message.Message):
+    """What became of one entry."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RAW_KEY_FIELD_NUMBER: _builtins.int
+    CANONICAL_KEY_FIELD_NUMBER: _builtins.int
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    OTHER_SESSION_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    PROBLEM_FIELD_NUMBER: _builtins.int
+    raw_key: _builtins.str
+    """The key as the entry spells it."""
+    canonical_key: _builtins.str
+    """Its canonical form. Empty if the key was refused."""
+    session_id: _builtins.str
+    """The session that the entry became. Empty if it was refused, or is not created in a dry run."""
+    outcome: Global___ImportOutcome.ValueType
+    """What was done, or would be."""
+    other_session_id: _builtins.str
+    """The session that it met under its key: the loser of MERGED_WINNER, the winner of MERGED_LOSER. Empty otherwise."""
+    reason: _builtins.str
+    """With REFUSED: the stable reason, such as `KEY_INVALID`."""
+    problem: _builtins.str
+    """With REFUSED: what is wrong, in a sentence."""
+    def __init__(
+        self,
+        *,
+        raw_key: _builtins.str = ...,
+        canonical_key: _builtins.str = ...,
+        session_id: _builtins.str = ...,
+        outcome: Global___ImportOutcome.ValueType = ...,
+        other_session_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        problem: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["canonical_key", b"canonical_key", "other_session_id", b"other_session_id", "outcome", b"outcome", "problem", b"problem", "raw_key", b"raw_key", "reason", b"reason", "session_id", b"session_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportResult: _TypeAlias = ImportResult  # noqa: Y015

@@ -45,6 +45,31 @@ class AdminServiceStub(object):
                 request_serializer=sessionplane_dot_v1_dot_admin__service__pb2.ExplainKeyRequest.SerializeToString,
                 response_deserializer=sessionplane_dot_v1_dot_admin__service__pb2.ExplainKeyResponse.FromString,
                 _registered_method=True)
+        self.CheckInvariants = channel.unary_unary(
+                '/sessionplane.v1.AdminService/CheckInvariants',
+                request_serializer=sessionplane_dot_v1_dot_admin__service__pb2.CheckInvariantsRequest.SerializeToString,
+                response_deserializer=sessionplane_dot_v1_dot_admin__service__pb2.CheckInvariantsResponse.FromString,
+                _registered_method=True)
+        self.ListSubscribers = channel.unary_unary(
+                '/sessionplane.v1.AdminService/ListSubscribers',
+                request_serializer=sessionplane_dot_v1_dot_admin__service__pb2.ListSubscribersRequest.SerializeToString,
+                response_deserializer=sessionplane_dot_v1_dot_admin__service__pb2.ListSubscribersResponse.FromString,
+                _registered_method=True)
+        self.DisconnectSubscriber = channel.unary_unary(
+                '/sessionplane.v1.AdminService/DisconnectSubscriber',
+                request_serializer=sessionplane_dot_v1_dot_admin__service__pb2.DisconnectSubscriberRequest.SerializeToString,
+                response_deserializer=sessionplane_dot_v1_dot_admin__service__pb2.DisconnectSubscriberResponse.FromString,
+                _registered_method=True)
+        self.CompactEvents = channel.unary_unary(
+                '/sessionplane.v1.AdminService/CompactEvents',
+                request_serializer=sessionplane_dot_v1_dot_admin__service__pb2.CompactEventsRequest.SerializeToString,
+                response_deserializer=sessionplane_dot_v1_dot_admin__service__pb2.CompactEventsResponse.FromString,
+                _registered_method=True)
+        self.ImportSessions = channel.unary_unary(
+                '/sessionplane.v1.AdminService/ImportSessions',
+                request_serializer=sessionplane_dot_v1_dot_admin__service__pb2.ImportSessionsRequest.SerializeToString,
+                response_deserializer=sessionplane_dot_v1_dot_admin__service__pb2.ImportSessionsResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer(object):
@@ -66,6 +91,49 @@ class AdminServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CheckInvariants(self, request, context):
+        """Checks what the server promises against what is on disk. It reads every session and log, delays nobody, and
+        changes nothing; a large database takes a while, so give it a deadline to match. Broken promises are an
+        ordinary answer. Errors: FIELD_INVALID (an unknown name).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListSubscribers(self, request, context):
+        """Lists the open streams of StreamEvents and WatchSessions, oldest first, in pages.
+        Errors: SESSION_NOT_FOUND, KEY_NOT_BOUND, PAGE_TOKEN_INVALID, FIELD_INVALID.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DisconnectSubscriber(self, request, context):
+        """Ends one open stream with ABORTED `DISCONNECTED`. Nothing else changes: the subscriber may come back by token.
+        Errors: SUBSCRIBER_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CompactEvents(self, request, context):
+        """Removes now what retention would remove later: the beginning of a session's log, as far as its runs have been
+        finished for long enough. Terminals stay with their runs. Repeating it is safe.
+        Errors: SESSION_NOT_FOUND, KEY_NOT_BOUND, FIELD_INVALID.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ImportSessions(self, request, context):
+        """Creates sessions from another system's list. Where two sessions meet under one key, the one that changed last
+        keeps it, and the other one becomes final beside it: nothing is discarded. One bad entry does not stop the
+        others. Repeating it is safe: what was imported before is ALREADY_IMPORTED. Errors: LIMIT_EXCEEDED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -78,6 +146,31 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.ExplainKey,
                     request_deserializer=sessionplane_dot_v1_dot_admin__service__pb2.ExplainKeyRequest.FromString,
                     response_serializer=sessionplane_dot_v1_dot_admin__service__pb2.ExplainKeyResponse.SerializeToString,
+            ),
+            'CheckInvariants': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckInvariants,
+                    request_deserializer=sessionplane_dot_v1_dot_admin__service__pb2.CheckInvariantsRequest.FromString,
+                    response_serializer=sessionplane_dot_v1_dot_admin__service__pb2.CheckInvariantsResponse.SerializeToString,
+            ),
+            'ListSubscribers': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSubscribers,
+                    request_deserializer=sessionplane_dot_v1_dot_admin__service__pb2.ListSubscribersRequest.FromString,
+                    response_serializer=sessionplane_dot_v1_dot_admin__service__pb2.ListSubscribersResponse.SerializeToString,
+            ),
+            'DisconnectSubscriber': grpc.unary_unary_rpc_method_handler(
+                    servicer.DisconnectSubscriber,
+                    request_deserializer=sessionplane_dot_v1_dot_admin__service__pb2.DisconnectSubscriberRequest.FromString,
+                    response_serializer=sessionplane_dot_v1_dot_admin__service__pb2.DisconnectSubscriberResponse.SerializeToString,
+            ),
+            'CompactEvents': grpc.unary_unary_rpc_method_handler(
+                    servicer.CompactEvents,
+                    request_deserializer=sessionplane_dot_v1_dot_admin__service__pb2.CompactEventsRequest.FromString,
+                    response_serializer=sessionplane_dot_v1_dot_admin__service__pb2.CompactEventsResponse.SerializeToString,
+            ),
+            'ImportSessions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ImportSessions,
+                    request_deserializer=sessionplane_dot_v1_dot_admin__service__pb2.ImportSessionsRequest.FromString,
+                    response_serializer=sessionplane_dot_v1_dot_admin__service__pb2.ImportSessionsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -135,6 +228,141 @@ class AdminService(object):
             '/sessionplane.v1.AdminService/ExplainKey',
             sessionplane_dot_v1_dot_admin__service__pb2.ExplainKeyRequest.SerializeToString,
             sessionplane_dot_v1_dot_admin__service__pb2.ExplainKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckInvariants(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sessionplane.v1.AdminService/CheckInvariants',
+            sessionplane_dot_v1_dot_admin__service__pb2.CheckInvariantsRequest.SerializeToString,
+            sessionplane_dot_v1_dot_admin__service__pb2.CheckInvariantsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSubscribers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sessionplane.v1.AdminService/ListSubscribers',
+            sessionplane_dot_v1_dot_admin__service__pb2.ListSubscribersRequest.SerializeToString,
+            sessionplane_dot_v1_dot_admin__service__pb2.ListSubscribersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DisconnectSubscriber(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sessionplane.v1.AdminService/DisconnectSubscriber',
+            sessionplane_dot_v1_dot_admin__service__pb2.DisconnectSubscriberRequest.SerializeToString,
+            sessionplane_dot_v1_dot_admin__service__pb2.DisconnectSubscriberResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CompactEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sessionplane.v1.AdminService/CompactEvents',
+            sessionplane_dot_v1_dot_admin__service__pb2.CompactEventsRequest.SerializeToString,
+            sessionplane_dot_v1_dot_admin__service__pb2.CompactEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ImportSessions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sessionplane.v1.AdminService/ImportSessions',
+            sessionplane_dot_v1_dot_admin__service__pb2.ImportSessionsRequest.SerializeToString,
+            sessionplane_dot_v1_dot_admin__service__pb2.ImportSessionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -39,6 +39,29 @@ class AdminServiceStub:
     """Shows the canonical form of a key and each rule that led to it. Reads no session.
     Errors: KEY_INVALID, AGENT_MISMATCH, LIMIT_EXCEEDED, FIELD_INVALID (a malformed agent).
     """
+    CheckInvariants: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.CheckInvariantsRequest, _admin_service_pb2.CheckInvariantsResponse]
+    """Checks what the server promises against what is on disk. It reads every session and log, delays nobody, and
+    changes nothing; a large database takes a while, so give it a deadline to match. Broken promises are an
+    ordinary answer. Errors: FIELD_INVALID (an unknown name).
+    """
+    ListSubscribers: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListSubscribersRequest, _admin_service_pb2.ListSubscribersResponse]
+    """Lists the open streams of StreamEvents and WatchSessions, oldest first, in pages.
+    Errors: SESSION_NOT_FOUND, KEY_NOT_BOUND, PAGE_TOKEN_INVALID, FIELD_INVALID.
+    """
+    DisconnectSubscriber: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.DisconnectSubscriberRequest, _admin_service_pb2.DisconnectSubscriberResponse]
+    """Ends one open stream with ABORTED `DISCONNECTED`. Nothing else changes: the subscriber may come back by token.
+    Errors: SUBSCRIBER_NOT_FOUND.
+    """
+    CompactEvents: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.CompactEventsRequest, _admin_service_pb2.CompactEventsResponse]
+    """Removes now what retention would remove later: the beginning of a session's log, as far as its runs have been
+    finished for long enough. Terminals stay with their runs. Repeating it is safe.
+    Errors: SESSION_NOT_FOUND, KEY_NOT_BOUND, FIELD_INVALID.
+    """
+    ImportSessions: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ImportSessionsRequest, _admin_service_pb2.ImportSessionsResponse]
+    """Creates sessions from another system's list. Where two sessions meet under one key, the one that changed last
+    keeps it, and the other one becomes final beside it: nothing is discarded. One bad entry does not stop the
+    others. Repeating it is safe: what was imported before is ALREADY_IMPORTED. Errors: LIMIT_EXCEEDED.
+    """
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
@@ -50,6 +73,29 @@ class AdminServiceAsyncStub(AdminServiceStub):
     ExplainKey: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ExplainKeyRequest, _admin_service_pb2.ExplainKeyResponse]  # type: ignore[assignment]
     """Shows the canonical form of a key and each rule that led to it. Reads no session.
     Errors: KEY_INVALID, AGENT_MISMATCH, LIMIT_EXCEEDED, FIELD_INVALID (a malformed agent).
+    """
+    CheckInvariants: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.CheckInvariantsRequest, _admin_service_pb2.CheckInvariantsResponse]  # type: ignore[assignment]
+    """Checks what the server promises against what is on disk. It reads every session and log, delays nobody, and
+    changes nothing; a large database takes a while, so give it a deadline to match. Broken promises are an
+    ordinary answer. Errors: FIELD_INVALID (an unknown name).
+    """
+    ListSubscribers: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListSubscribersRequest, _admin_service_pb2.ListSubscribersResponse]  # type: ignore[assignment]
+    """Lists the open streams of StreamEvents and WatchSessions, oldest first, in pages.
+    Errors: SESSION_NOT_FOUND, KEY_NOT_BOUND, PAGE_TOKEN_INVALID, FIELD_INVALID.
+    """
+    DisconnectSubscriber: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.DisconnectSubscriberRequest, _admin_service_pb2.DisconnectSubscriberResponse]  # type: ignore[assignment]
+    """Ends one open stream with ABORTED `DISCONNECTED`. Nothing else changes: the subscriber may come back by token.
+    Errors: SUBSCRIBER_NOT_FOUND.
+    """
+    CompactEvents: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.CompactEventsRequest, _admin_service_pb2.CompactEventsResponse]  # type: ignore[assignment]
+    """Removes now what retention would remove later: the beginning of a session's log, as far as its runs have been
+    finished for long enough. Terminals stay with their runs. Repeating it is safe.
+    Errors: SESSION_NOT_FOUND, KEY_NOT_BOUND, FIELD_INVALID.
+    """
+    ImportSessions: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ImportSessionsRequest, _admin_service_pb2.ImportSessionsResponse]  # type: ignore[assignment]
+    """Creates sessions from another system's list. Where two sessions meet under one key, the one that changed last
+    keeps it, and the other one becomes final beside it: nothing is discarded. One bad entry does not stop the
+    others. Repeating it is safe: what was imported before is ALREADY_IMPORTED. Errors: LIMIT_EXCEEDED.
     """
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -71,6 +117,59 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_admin_service_pb2.ExplainKeyResponse, _abc.Awaitable[_admin_service_pb2.ExplainKeyResponse]]:
         """Shows the canonical form of a key and each rule that led to it. Reads no session.
         Errors: KEY_INVALID, AGENT_MISMATCH, LIMIT_EXCEEDED, FIELD_INVALID (a malformed agent).
+        """
+
+    @_abc_1.abstractmethod
+    def CheckInvariants(
+        self,
+        request: _admin_service_pb2.CheckInvariantsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.CheckInvariantsResponse, _abc.Awaitable[_admin_service_pb2.CheckInvariantsResponse]]:
+        """Checks what the server promises against what is on disk. It reads every session and log, delays nobody, and
+        changes nothing; a large database takes a while, so give it a deadline to match. Broken promises are an
+        ordinary answer. Errors: FIELD_INVALID (an unknown name).
+        """
+
+    @_abc_1.abstractmethod
+    def ListSubscribers(
+        self,
+        request: _admin_service_pb2.ListSubscribersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.ListSubscribersResponse, _abc.Awaitable[_admin_service_pb2.ListSubscribersResponse]]:
+        """Lists the open streams of StreamEvents and WatchSessions, oldest first, in pages.
+        Errors: SESSION_NOT_FOUND, KEY_NOT_BOUND, PAGE_TOKEN_INVALID, FIELD_INVALID.
+        """
+
+    @_abc_1.abstractmethod
+    def DisconnectSubscriber(
+        self,
+        request: _admin_service_pb2.DisconnectSubscriberRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.DisconnectSubscriberResponse, _abc.Awaitable[_admin_service_pb2.DisconnectSubscriberResponse]]:
+        """Ends one open stream with ABORTED `DISCONNECTED`. Nothing else changes: the subscriber may come back by token.
+        Errors: SUBSCRIBER_NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
+    def CompactEvents(
+        self,
+        request: _admin_service_pb2.CompactEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.CompactEventsResponse, _abc.Awaitable[_admin_service_pb2.CompactEventsResponse]]:
+        """Removes now what retention would remove later: the beginning of a session's log, as far as its runs have been
+        finished for long enough. Terminals stay with their runs. Repeating it is safe.
+        Errors: SESSION_NOT_FOUND, KEY_NOT_BOUND, FIELD_INVALID.
+        """
+
+    @_abc_1.abstractmethod
+    def ImportSessions(
+        self,
+        request: _admin_service_pb2.ImportSessionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.ImportSessionsResponse, _abc.Awaitable[_admin_service_pb2.ImportSessionsResponse]]:
+        """Creates sessions from another system's list. Where two sessions meet under one key, the one that changed last
+        keeps it, and the other one becomes final beside it: nothing is discarded. One bad entry does not stop the
+        others. Repeating it is safe: what was imported before is ALREADY_IMPORTED. Errors: LIMIT_EXCEEDED.
         """
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -295,7 +295,7 @@ class SessionMoved(_message.Message):
     OTHER_SESSION_ID_FIELD_NUMBER: _builtins.int
     HOLDS_FIELD_NUMBER: _builtins.int
     key: _builtins.str
-    """The canonical key."""
+    """The canonical key. Empty if a session without a key was deleted."""
     reason: Global___MoveReason.ValueType
     """Why."""
     other_session_id: _builtins.str

@@ -154,9 +154,20 @@ class _RunPolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RunPolicy.V
     """Wait in line, first in first out, at most 20 runs; a full line is RESOURCE_EXHAUSTED `RUN_QUEUE_FULL`."""
     RUN_POLICY_REJECT: _RunPolicy.ValueType  # 2
     """Refuse: ABORTED `RUN_IN_PROGRESS` with the active run's id."""
+    RUN_POLICY_INTERRUPT: _RunPolicy.ValueType  # 3
+    """Interrupt the active run, gracefully, and go next. The first two parts of the line hold at most 20 together;
+    beyond that it is RESOURCE_EXHAUSTED `RUN_QUEUE_FULL` and nothing is interrupted.
+    """
+    RUN_POLICY_INJECT: _RunPolicy.ValueType  # 4
+    """Hand the input to the active run's runner, without a run of its own. If that run ends before its runner took
+    the input, the input becomes a run, first in line. The bound is that of INTERRUPT: nothing is handed over then.
+    """
 
 class RunPolicy(_RunPolicy, metaclass=_RunPolicyEnumTypeWrapper):
-    """What StartRun does when the session has an active run."""
+    """What StartRun does when the session has an active run. The line behind that run has three parts: runs that
+    interrupt, newest first; injected inputs that were not taken, oldest first; then the runs of ENQUEUE. Where no
+    run is active, every policy starts the run at once.
+    """
 
 RUN_POLICY_UNSPECIFIED: RunPolicy.ValueType  # 0
 """ENQUEUE."""
@@ -164,6 +175,14 @@ RUN_POLICY_ENQUEUE: RunPolicy.ValueType  # 1
 """Wait in line, first in first out, at most 20 runs; a full line is RESOURCE_EXHAUSTED `RUN_QUEUE_FULL`."""
 RUN_POLICY_REJECT: RunPolicy.ValueType  # 2
 """Refuse: ABORTED `RUN_IN_PROGRESS` with the active run's id."""
+RUN_POLICY_INTERRUPT: RunPolicy.ValueType  # 3
+"""Interrupt the active run, gracefully, and go next. The first two parts of the line hold at most 20 together;
+beyond that it is RESOURCE_EXHAUSTED `RUN_QUEUE_FULL` and nothing is interrupted.
+"""
+RUN_POLICY_INJECT: RunPolicy.ValueType  # 4
+"""Hand the input to the active run's runner, without a run of its own. If that run ends before its runner took
+the input, the input becomes a run, first in line. The bound is that of INTERRUPT: nothing is handed over then.
+"""
 Global___RunPolicy: _TypeAlias = RunPolicy  # noqa: Y015
 
 class _RunDisposition:
@@ -181,7 +200,7 @@ class _RunDispositionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RunDis
     RUN_DISPOSITION_INTERRUPTING: _RunDisposition.ValueType  # 3
     """The active run is being interrupted; this one goes next."""
     RUN_DISPOSITION_INJECTED: _RunDisposition.ValueType  # 4
-    """The input was handed to the active run."""
+    """The input waits for the active run's runner to take it."""
     RUN_DISPOSITION_DUPLICATE: _RunDisposition.ValueType  # 5
     """The run id was known, with equal content: nothing was done; the run is returned as it is now."""
 
@@ -197,7 +216,7 @@ RUN_DISPOSITION_QUEUED: RunDisposition.ValueType  # 2
 RUN_DISPOSITION_INTERRUPTING: RunDisposition.ValueType  # 3
 """The active run is being interrupted; this one goes next."""
 RUN_DISPOSITION_INJECTED: RunDisposition.ValueType  # 4
-"""The input was handed to the active run."""
+"""The input waits for the active run's runner to take it."""
 RUN_DISPOSITION_DUPLICATE: RunDisposition.ValueType  # 5
 """The run id was known, with equal content: nothing was done; the run is returned as it is now."""
 Global___RunDisposition: _TypeAlias = RunDisposition  # noqa: Y015
@@ -448,6 +467,8 @@ class Run(_message.Message):
     LEASE_EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     LAST_RUN_SEQUENCE_FIELD_NUMBER: _builtins.int
     INTERRUPT_ID_FIELD_NUMBER: _builtins.int
+    WAITING_INPUT_IDS_FIELD_NUMBER: _builtins.int
+    TAKEN_INPUT_IDS_FIELD_NUMBER: _builtins.int
     TERMINAL_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """The run's id."""
@@ -504,6 +525,14 @@ class Run(_message.Message):
         """
 
     @_builtins.property
+    def waiting_input_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Injected inputs that its runner has not acknowledged yet, oldest first. At most 20."""
+
+    @_builtins.property
+    def taken_input_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Injected inputs that its runner has taken, in that order."""
+
+    @_builtins.property
     def terminal(self) -> Global___RunTerminal:
         """How it ended. Absent before. Text and result only in answers of GetRun, ClaimRun and WaitRun."""
 
@@ -528,11 +557,13 @@ class Run(_message.Message):
         lease_expire_time: _timestamp_pb2.Timestamp | None = ...,
         last_run_sequence: _builtins.int = ...,
         interrupt_id: _builtins.str = ...,
+        waiting_input_ids: _abc.Iterable[_builtins.str] | None = ...,
+        taken_input_ids: _abc.Iterable[_builtins.str] | None = ...,
         terminal: Global___RunTerminal | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "deadline", b"deadline", "end_time", b"end_time", "input", b"input", "lease_expire_time", b"lease_expire_time", "start_time", b"start_time", "terminal", b"terminal"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "deadline", b"deadline", "end_time", b"end_time", "generation", b"generation", "input", b"input", "interrupt_id", b"interrupt_id", "labels", b"labels", "last_run_sequence", b"last_run_sequence", "lease_epoch", b"lease_epoch", "lease_expire_time", b"lease_expire_time", "pool", b"pool", "queue_position", b"queue_position", "run_id", b"run_id", "runner_id", b"runner_id", "session_id", b"session_id", "session_key", b"session_key", "start_time", b"start_time", "state", b"state", "terminal", b"terminal"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "deadline", b"deadline", "end_time", b"end_time", "generation", b"generation", "input", b"input", "interrupt_id", b"interrupt_id", "labels", b"labels", "last_run_sequence", b"last_run_sequence", "lease_epoch", b"lease_epoch", "lease_expire_time", b"lease_expire_time", "pool", b"pool", "queue_position", b"queue_position", "run_id", b"run_id", "runner_id", b"runner_id", "session_id", b"session_id", "session_key", b"session_key", "start_time", b"start_time", "state", b"state", "taken_input_ids", b"taken_input_ids", "terminal", b"terminal", "waiting_input_ids", b"waiting_input_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -728,25 +759,33 @@ Global___Interrupt: _TypeAlias = Interrupt  # noqa: Y015
 
 @_typing.final
 class Command(_message.Message):
-    """Something that the runner should do. Repeated in every answer until it is acknowledged or over."""
+    """Something that the runner should do. Repeated in every answer until it is acknowledged or over. The commands
+    of one answer carry at most 1 MiB of inputs, oldest first; the rest follow once these were acknowledged.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     INTERRUPT_FIELD_NUMBER: _builtins.int
+    INPUT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def interrupt(self) -> Global___InterruptCommand:
         """Stop the run."""
+
+    @_builtins.property
+    def input(self) -> Global___InputCommand:
+        """Work a further input into the run."""
 
     def __init__(
         self,
         *,
         interrupt: Global___InterruptCommand | None = ...,
+        input: Global___InputCommand | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "interrupt", b"interrupt"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "input", b"input", "interrupt", b"interrupt"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "interrupt", b"interrupt"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "input", b"input", "interrupt", b"interrupt"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["interrupt"]  # noqa: Y015
+    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["interrupt", "input"]  # noqa: Y015
     _WhichOneofArgType_command: _TypeAlias = _typing.Literal["command", b"command"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_command) -> _WhichOneofReturnType_command | None: ...
 
@@ -787,3 +826,33 @@ class InterruptCommand(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___InterruptCommand: _TypeAlias = InterruptCommand  # noqa: Y015
+
+@_typing.final
+class InputCommand(_message.Message):
+    """Work a further input into the run: somebody sent it with policy INJECT. What is not acknowledged when the run
+    ends becomes a run of its own, first in line.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INPUT_ID_FIELD_NUMBER: _builtins.int
+    INPUT_FIELD_NUMBER: _builtins.int
+    input_id: _builtins.str
+    """Send it back among the acknowledged inputs, once it was taken."""
+    @_builtins.property
+    def input(self) -> Global___Payload:
+        """The input as the caller gave it."""
+
+    def __init__(
+        self,
+        *,
+        input_id: _builtins.str = ...,
+        input: Global___Payload | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["input", b"input"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["input", b"input", "input_id", b"input_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___InputCommand: _TypeAlias = InputCommand  # noqa: Y015

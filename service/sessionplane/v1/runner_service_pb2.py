@@ -27,7 +27,7 @@ from sessionplane.v1 import event_pb2 as sessionplane_dot_v1_dot_event__pb2
 from sessionplane.v1 import run_pb2 as sessionplane_dot_v1_dot_run__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$sessionplane/v1/runner_service.proto\x12\x0fsessionplane.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bsessionplane/v1/event.proto\x1a\x19sessionplane/v1/run.proto\"\x97\x01\n\x0f\x43laimRunRequest\x12\x10\n\x06run_id\x18\x01 \x01(\tH\x00\x12\x0e\n\x04pool\x18\x02 \x01(\tH\x00\x12\x11\n\trunner_id\x18\x03 \x01(\t\x12\x31\n\x0elease_duration\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nrequest_id\x18\x05 \x01(\tB\x08\n\x06target\"m\n\x10\x43laimRunResponse\x12\x0f\n\x07\x63laimed\x18\x01 \x01(\x08\x12!\n\x03run\x18\x02 \x01(\x0b\x32\x14.sessionplane.v1.Run\x12%\n\x05lease\x18\x03 \x01(\x0b\x32\x16.sessionplane.v1.Lease\"\xa9\x02\n\x0f\x44riveRunRequest\x12-\n\x04open\x18\x01 \x01(\x0b\x32\x1d.sessionplane.v1.DriveRunOpenH\x00\x12\x33\n\x07publish\x18\x02 \x01(\x0b\x32 .sessionplane.v1.DriveRunPublishH\x00\x12\x37\n\theartbeat\x18\x03 \x01(\x0b\x32\".sessionplane.v1.DriveRunHeartbeatH\x00\x12;\n\x0b\x61\x63knowledge\x18\x04 \x01(\x0b\x32$.sessionplane.v1.DriveRunAcknowledgeH\x00\x12\x31\n\x06\x66inish\x18\x05 \x01(\x0b\x32\x1f.sessionplane.v1.DriveRunFinishH\x00\x42\t\n\x07request\"3\n\x0c\x44riveRunOpen\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x13\n\x0blease_token\x18\x02 \x01(\t\"X\n\x0f\x44riveRunPublish\x12)\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x19.sessionplane.v1.NewEvent\x12\x1a\n\x12\x66irst_run_sequence\x18\x02 \x01(\x03\"\x13\n\x11\x44riveRunHeartbeat\"+\n\x13\x44riveRunAcknowledge\x12\x14\n\x0cinterrupt_id\x18\x01 \x01(\t\"\xc0\x01\n\x0e\x44riveRunFinish\x12,\n\x07outcome\x18\x01 \x01(\x0e\x32\x1b.sessionplane.v1.RunOutcome\x12\x18\n\x0boutput_text\x18\x02 \x01(\tH\x00\x88\x01\x01\x12(\n\x06result\x18\x03 \x01(\x0b\x32\x18.sessionplane.v1.Payload\x12,\n\x07\x66\x61ilure\x18\x04 \x01(\x0b\x32\x1b.sessionplane.v1.RunFailureB\x0e\n\x0c_output_text\"\x97\x02\n\x10\x44riveRunResponse\x12\x31\n\x06opened\x18\x01 \x01(\x0b\x32\x1f.sessionplane.v1.DriveRunOpenedH\x00\x12\x37\n\tpublished\x18\x02 \x01(\x0b\x32\".sessionplane.v1.DriveRunPublishedH\x00\x12+\n\x07\x63ommand\x18\x03 \x01(\x0b\x32\x18.sessionplane.v1.CommandH\x00\x12\'\n\x05lease\x18\x04 \x01(\x0b\x32\x16.sessionplane.v1.LeaseH\x00\x12\x35\n\x08\x66inished\x18\x05 \x01(\x0b\x32!.sessionplane.v1.DriveRunFinishedH\x00\x42\n\n\x08response\"Z\n\x0e\x44riveRunOpened\x12!\n\x03run\x18\x01 \x01(\x0b\x32\x14.sessionplane.v1.Run\x12%\n\x05lease\x18\x02 \x01(\x0b\x32\x16.sessionplane.v1.Lease\"^\n\x11\x44riveRunPublished\x12\x19\n\x11last_run_sequence\x18\x01 \x01(\x03\x12\x15\n\rlast_sequence\x18\x02 \x01(\x03\x12\x17\n\x0f\x64uplicate_count\x18\x03 \x01(\x05\"\x93\x01\n\x10\x44riveRunFinished\x12\x34\n\rfinish_result\x18\x01 \x01(\x0e\x32\x1d.sessionplane.v1.FinishResult\x12.\n\x08terminal\x18\x02 \x01(\x0b\x32\x1c.sessionplane.v1.RunTerminal\x12\x19\n\x11terminal_sequence\x18\x03 \x01(\x03\"x\n\x08NewEvent\x12\x34\n\x0coutput_delta\x18\x01 \x01(\x0b\x32\x1c.sessionplane.v1.OutputDeltaH\x00\x12.\n\x06\x63ustom\x18\x02 \x01(\x0b\x32\x1c.sessionplane.v1.CustomEventH\x00\x42\x06\n\x04\x62ody\"\x82\x01\n\x14PublishEventsRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x13\n\x0blease_token\x18\x02 \x01(\t\x12)\n\x06\x65vents\x18\x03 \x03(\x0b\x32\x19.sessionplane.v1.NewEvent\x12\x1a\n\x12\x66irst_run_sequence\x18\x04 \x01(\x03\"\xb5\x01\n\x15PublishEventsResponse\x12\x19\n\x11last_run_sequence\x18\x01 \x01(\x03\x12\x15\n\rlast_sequence\x18\x02 \x01(\x03\x12\x17\n\x0f\x64uplicate_count\x18\x03 \x01(\x05\x12%\n\x05lease\x18\x04 \x01(\x0b\x32\x16.sessionplane.v1.Lease\x12*\n\x08\x63ommands\x18\x05 \x03(\x0b\x32\x18.sessionplane.v1.Command\"]\n\x13HeartbeatRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x13\n\x0blease_token\x18\x02 \x01(\t\x12!\n\x19\x61\x63knowledged_interrupt_id\x18\x03 \x01(\t\"i\n\x14HeartbeatRunResponse\x12%\n\x05lease\x18\x01 \x01(\x0b\x32\x16.sessionplane.v1.Lease\x12*\n\x08\x63ommands\x18\x02 \x03(\x0b\x32\x18.sessionplane.v1.Command\"\xe7\x01\n\x10\x46inishRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x13\n\x0blease_token\x18\x02 \x01(\t\x12,\n\x07outcome\x18\x03 \x01(\x0e\x32\x1b.sessionplane.v1.RunOutcome\x12\x18\n\x0boutput_text\x18\x04 \x01(\tH\x00\x88\x01\x01\x12(\n\x06result\x18\x05 \x01(\x0b\x32\x18.sessionplane.v1.Payload\x12,\n\x07\x66\x61ilure\x18\x06 \x01(\x0b\x32\x1b.sessionplane.v1.RunFailureB\x0e\n\x0c_output_text\"\x94\x01\n\x11\x46inishRunResponse\x12\x34\n\rfinish_result\x18\x01 \x01(\x0e\x32\x1d.sessionplane.v1.FinishResult\x12.\n\x08terminal\x18\x02 \x01(\x0b\x32\x1c.sessionplane.v1.RunTerminal\x12\x19\n\x11terminal_sequence\x18\x03 \x01(\x03\"L\n\x11ReleaseRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x13\n\x0blease_token\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"7\n\x12ReleaseRunResponse\x12!\n\x03run\x18\x01 \x01(\x0b\x32\x14.sessionplane.v1.Run2\x9d\x04\n\rRunnerService\x12O\n\x08\x43laimRun\x12 .sessionplane.v1.ClaimRunRequest\x1a!.sessionplane.v1.ClaimRunResponse\x12S\n\x08\x44riveRun\x12 .sessionplane.v1.DriveRunRequest\x1a!.sessionplane.v1.DriveRunResponse(\x01\x30\x01\x12^\n\rPublishEvents\x12%.sessionplane.v1.PublishEventsRequest\x1a&.sessionplane.v1.PublishEventsResponse\x12[\n\x0cHeartbeatRun\x12$.sessionplane.v1.HeartbeatRunRequest\x1a%.sessionplane.v1.HeartbeatRunResponse\x12R\n\tFinishRun\x12!.sessionplane.v1.FinishRunRequest\x1a\".sessionplane.v1.FinishRunResponse\x12U\n\nReleaseRun\x12\".sessionplane.v1.ReleaseRunRequest\x1a#.sessionplane.v1.ReleaseRunResponseB\"P\x01Z\x1esessionplane/v1;sessionplanev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$sessionplane/v1/runner_service.proto\x12\x0fsessionplane.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bsessionplane/v1/event.proto\x1a\x19sessionplane/v1/run.proto\"\x97\x01\n\x0f\x43laimRunRequest\x12\x10\n\x06run_id\x18\x01 \x01(\tH\x00\x12\x0e\n\x04pool\x18\x02 \x01(\tH\x00\x12\x11\n\trunner_id\x18\x03 \x01(\t\x12\x31\n\x0elease_duration\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nrequest_id\x18\x05 \x01(\tB\x08\n\x06target\"m\n\x10\x43laimRunResponse\x12\x0f\n\x07\x63laimed\x18\x01 \x01(\x08\x12!\n\x03run\x18\x02 \x01(\x0b\x32\x14.sessionplane.v1.Run\x12%\n\x05lease\x18\x03 \x01(\x0b\x32\x16.sessionplane.v1.Lease\"\xa9\x02\n\x0f\x44riveRunRequest\x12-\n\x04open\x18\x01 \x01(\x0b\x32\x1d.sessionplane.v1.DriveRunOpenH\x00\x12\x33\n\x07publish\x18\x02 \x01(\x0b\x32 .sessionplane.v1.DriveRunPublishH\x00\x12\x37\n\theartbeat\x18\x03 \x01(\x0b\x32\".sessionplane.v1.DriveRunHeartbeatH\x00\x12;\n\x0b\x61\x63knowledge\x18\x04 \x01(\x0b\x32$.sessionplane.v1.DriveRunAcknowledgeH\x00\x12\x31\n\x06\x66inish\x18\x05 \x01(\x0b\x32\x1f.sessionplane.v1.DriveRunFinishH\x00\x42\t\n\x07request\"3\n\x0c\x44riveRunOpen\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x13\n\x0blease_token\x18\x02 \x01(\t\"X\n\x0f\x44riveRunPublish\x12)\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x19.sessionplane.v1.NewEvent\x12\x1a\n\x12\x66irst_run_sequence\x18\x02 \x01(\x03\"\x13\n\x11\x44riveRunHeartbeat\">\n\x13\x44riveRunAcknowledge\x12\x14\n\x0cinterrupt_id\x18\x01 \x01(\t\x12\x11\n\tinput_ids\x18\x02 \x03(\t\"\xc0\x01\n\x0e\x44riveRunFinish\x12,\n\x07outcome\x18\x01 \x01(\x0e\x32\x1b.sessionplane.v1.RunOutcome\x12\x18\n\x0boutput_text\x18\x02 \x01(\tH\x00\x88\x01\x01\x12(\n\x06result\x18\x03 \x01(\x0b\x32\x18.sessionplane.v1.Payload\x12,\n\x07\x66\x61ilure\x18\x04 \x01(\x0b\x32\x1b.sessionplane.v1.RunFailureB\x0e\n\x0c_output_text\"\x97\x02\n\x10\x44riveRunResponse\x12\x31\n\x06opened\x18\x01 \x01(\x0b\x32\x1f.sessionplane.v1.DriveRunOpenedH\x00\x12\x37\n\tpublished\x18\x02 \x01(\x0b\x32\".sessionplane.v1.DriveRunPublishedH\x00\x12+\n\x07\x63ommand\x18\x03 \x01(\x0b\x32\x18.sessionplane.v1.CommandH\x00\x12\'\n\x05lease\x18\x04 \x01(\x0b\x32\x16.sessionplane.v1.LeaseH\x00\x12\x35\n\x08\x66inished\x18\x05 \x01(\x0b\x32!.sessionplane.v1.DriveRunFinishedH\x00\x42\n\n\x08response\"Z\n\x0e\x44riveRunOpened\x12!\n\x03run\x18\x01 \x01(\x0b\x32\x14.sessionplane.v1.Run\x12%\n\x05lease\x18\x02 \x01(\x0b\x32\x16.sessionplane.v1.Lease\"^\n\x11\x44riveRunPublished\x12\x19\n\x11last_run_sequence\x18\x01 \x01(\x03\x12\x15\n\rlast_sequence\x18\x02 \x01(\x03\x12\x17\n\x0f\x64uplicate_count\x18\x03 \x01(\x05\"\x93\x01\n\x10\x44riveRunFinished\x12\x34\n\rfinish_result\x18\x01 \x01(\x0e\x32\x1d.sessionplane.v1.FinishResult\x12.\n\x08terminal\x18\x02 \x01(\x0b\x32\x1c.sessionplane.v1.RunTerminal\x12\x19\n\x11terminal_sequence\x18\x03 \x01(\x03\"x\n\x08NewEvent\x12\x34\n\x0coutput_delta\x18\x01 \x01(\x0b\x32\x1c.sessionplane.v1.OutputDeltaH\x00\x12.\n\x06\x63ustom\x18\x02 \x01(\x0b\x32\x1c.sessionplane.v1.CustomEventH\x00\x42\x06\n\x04\x62ody\"\xa2\x01\n\x14PublishEventsRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x13\n\x0blease_token\x18\x02 \x01(\t\x12)\n\x06\x65vents\x18\x03 \x03(\x0b\x32\x19.sessionplane.v1.NewEvent\x12\x1a\n\x12\x66irst_run_sequence\x18\x04 \x01(\x03\x12\x1e\n\x16\x61\x63knowledged_input_ids\x18\x05 \x03(\t\"\xb5\x01\n\x15PublishEventsResponse\x12\x19\n\x11last_run_sequence\x18\x01 \x01(\x03\x12\x15\n\rlast_sequence\x18\x02 \x01(\x03\x12\x17\n\x0f\x64uplicate_count\x18\x03 \x01(\x05\x12%\n\x05lease\x18\x04 \x01(\x0b\x32\x16.sessionplane.v1.Lease\x12*\n\x08\x63ommands\x18\x05 \x03(\x0b\x32\x18.sessionplane.v1.Command\"}\n\x13HeartbeatRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x13\n\x0blease_token\x18\x02 \x01(\t\x12!\n\x19\x61\x63knowledged_interrupt_id\x18\x03 \x01(\t\x12\x1e\n\x16\x61\x63knowledged_input_ids\x18\x04 \x03(\t\"i\n\x14HeartbeatRunResponse\x12%\n\x05lease\x18\x01 \x01(\x0b\x32\x16.sessionplane.v1.Lease\x12*\n\x08\x63ommands\x18\x02 \x03(\x0b\x32\x18.sessionplane.v1.Command\"\xe7\x01\n\x10\x46inishRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x13\n\x0blease_token\x18\x02 \x01(\t\x12,\n\x07outcome\x18\x03 \x01(\x0e\x32\x1b.sessionplane.v1.RunOutcome\x12\x18\n\x0boutput_text\x18\x04 \x01(\tH\x00\x88\x01\x01\x12(\n\x06result\x18\x05 \x01(\x0b\x32\x18.sessionplane.v1.Payload\x12,\n\x07\x66\x61ilure\x18\x06 \x01(\x0b\x32\x1b.sessionplane.v1.RunFailureB\x0e\n\x0c_output_text\"\x94\x01\n\x11\x46inishRunResponse\x12\x34\n\rfinish_result\x18\x01 \x01(\x0e\x32\x1d.sessionplane.v1.FinishResult\x12.\n\x08terminal\x18\x02 \x01(\x0b\x32\x1c.sessionplane.v1.RunTerminal\x12\x19\n\x11terminal_sequence\x18\x03 \x01(\x03\"L\n\x11ReleaseRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x13\n\x0blease_token\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"7\n\x12ReleaseRunResponse\x12!\n\x03run\x18\x01 \x01(\x0b\x32\x14.sessionplane.v1.Run2\x9d\x04\n\rRunnerService\x12O\n\x08\x43laimRun\x12 .sessionplane.v1.ClaimRunRequest\x1a!.sessionplane.v1.ClaimRunResponse\x12S\n\x08\x44riveRun\x12 .sessionplane.v1.DriveRunRequest\x1a!.sessionplane.v1.DriveRunResponse(\x01\x30\x01\x12^\n\rPublishEvents\x12%.sessionplane.v1.PublishEventsRequest\x1a&.sessionplane.v1.PublishEventsResponse\x12[\n\x0cHeartbeatRun\x12$.sessionplane.v1.HeartbeatRunRequest\x1a%.sessionplane.v1.HeartbeatRunResponse\x12R\n\tFinishRun\x12!.sessionplane.v1.FinishRunRequest\x1a\".sessionplane.v1.FinishRunResponse\x12U\n\nReleaseRun\x12\".sessionplane.v1.ReleaseRunRequest\x1a#.sessionplane.v1.ReleaseRunResponseB\"P\x01Z\x1esessionplane/v1;sessionplanev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -48,35 +48,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DRIVERUNHEARTBEAT']._serialized_start=853
   _globals['_DRIVERUNHEARTBEAT']._serialized_end=872
   _globals['_DRIVERUNACKNOWLEDGE']._serialized_start=874
-  _globals['_DRIVERUNACKNOWLEDGE']._serialized_end=917
-  _globals['_DRIVERUNFINISH']._serialized_start=920
-  _globals['_DRIVERUNFINISH']._serialized_end=1112
-  _globals['_DRIVERUNRESPONSE']._serialized_start=1115
-  _globals['_DRIVERUNRESPONSE']._serialized_end=1394
-  _globals['_DRIVERUNOPENED']._serialized_start=1396
-  _globals['_DRIVERUNOPENED']._serialized_end=1486
-  _globals['_DRIVERUNPUBLISHED']._serialized_start=1488
-  _globals['_DRIVERUNPUBLISHED']._serialized_end=1582
-  _globals['_DRIVERUNFINISHED']._serialized_start=1585
-  _globals['_DRIVERUNFINISHED']._serialized_end=1732
-  _globals['_NEWEVENT']._serialized_start=1734
-  _globals['_NEWEVENT']._serialized_end=1854
-  _globals['_PUBLISHEVENTSREQUEST']._serialized_start=1857
-  _globals['_PUBLISHEVENTSREQUEST']._serialized_end=1987
-  _globals['_PUBLISHEVENTSRESPONSE']._serialized_start=1990
-  _globals['_PUBLISHEVENTSRESPONSE']._serialized_end=2171
-  _globals['_HEARTBEATRUNREQUEST']._serialized_start=2173
-  _globals['_HEARTBEATRUNREQUEST']._serialized_end=2266
-  _globals['_HEARTBEATRUNRESPONSE']._serialized_start=2268
-  _globals['_HEARTBEATRUNRESPONSE']._serialized_end=2373
-  _globals['_FINISHRUNREQUEST']._serialized_start=2376
-  _globals['_FINISHRUNREQUEST']._serialized_end=2607
-  _globals['_FINISHRUNRESPONSE']._serialized_start=2610
-  _globals['_FINISHRUNRESPONSE']._serialized_end=2758
-  _globals['_RELEASERUNREQUEST']._serialized_start=2760
-  _globals['_RELEASERUNREQUEST']._serialized_end=2836
-  _globals['_RELEASERUNRESPONSE']._serialized_start=2838
-  _globals['_RELEASERUNRESPONSE']._serialized_end=2893
-  _globals['_RUNNERSERVICE']._serialized_start=2896
-  _globals['_RUNNERSERVICE']._serialized_end=3437
+  _globals['_DRIVERUNACKNOWLEDGE']._serialized_end=936
+  _globals['_DRIVERUNFINISH']._serialized_start=939
+  _globals['_DRIVERUNFINISH']._serialized_end=1131
+  _globals['_DRIVERUNRESPONSE']._serialized_start=1134
+  _globals['_DRIVERUNRESPONSE']._serialized_end=1413
+  _globals['_DRIVERUNOPENED']._serialized_start=1415
+  _globals['_DRIVERUNOPENED']._serialized_end=1505
+  _globals['_DRIVERUNPUBLISHED']._serialized_start=1507
+  _globals['_DRIVERUNPUBLISHED']._serialized_end=1601
+  _globals['_DRIVERUNFINISHED']._serialized_start=1604
+  _globals['_DRIVERUNFINISHED']._serialized_end=1751
+  _globals['_NEWEVENT']._serialized_start=1753
+  _globals['_NEWEVENT']._serialized_end=1873
+  _globals['_PUBLISHEVENTSREQUEST']._serialized_start=1876
+  _globals['_PUBLISHEVENTSREQUEST']._serialized_end=2038
+  _globals['_PUBLISHEVENTSRESPONSE']._serialized_start=2041
+  _globals['_PUBLISHEVENTSRESPONSE']._serialized_end=2222
+  _globals['_HEARTBEATRUNREQUEST']._serialized_start=2224
+  _globals['_HEARTBEATRUNREQUEST']._serialized_end=2349
+  _globals['_HEARTBEATRUNRESPONSE']._serialized_start=2351
+  _globals['_HEARTBEATRUNRESPONSE']._serialized_end=2456
+  _globals['_FINISHRUNREQUEST']._serialized_start=2459
+  _globals['_FINISHRUNREQUEST']._serialized_end=2690
+  _globals['_FINISHRUNRESPONSE']._serialized_start=2693
+  _globals['_FINISHRUNRESPONSE']._serialized_end=2841
+  _globals['_RELEASERUNREQUEST']._serialized_start=2843
+  _globals['_RELEASERUNREQUEST']._serialized_end=2919
+  _globals['_RELEASERUNRESPONSE']._serialized_start=2921
+  _globals['_RELEASERUNRESPONSE']._serialized_end=2976
+  _globals['_RUNNERSERVICE']._serialized_start=2979
+  _globals['_RUNNERSERVICE']._serialized_end=3520
 # @@protoc_insertion_point(module_scope)

@@ -225,16 +225,22 @@ class DriveRunAcknowledge(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     INTERRUPT_ID_FIELD_NUMBER: _builtins.int
+    INPUT_IDS_FIELD_NUMBER: _builtins.int
     interrupt_id: _builtins.str
-    """The interrupt that was heard."""
+    """The interrupt that was heard. Empty if only inputs are acknowledged."""
+    @_builtins.property
+    def input_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The inputs that were taken. Those that were acknowledged before are skipped."""
+
     def __init__(
         self,
         *,
         interrupt_id: _builtins.str = ...,
+        input_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["interrupt_id", b"interrupt_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["input_ids", b"input_ids", "interrupt_id", b"interrupt_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -464,6 +470,7 @@ class PublishEventsRequest(_message.Message):
     LEASE_TOKEN_FIELD_NUMBER: _builtins.int
     EVENTS_FIELD_NUMBER: _builtins.int
     FIRST_RUN_SEQUENCE_FIELD_NUMBER: _builtins.int
+    ACKNOWLEDGED_INPUT_IDS_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """The run. Required."""
     lease_token: _builtins.str
@@ -476,6 +483,10 @@ class PublishEventsRequest(_message.Message):
     def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___NewEvent]:
         """The events, at most 256 and 1 MiB."""
 
+    @_builtins.property
+    def acknowledged_input_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Inputs that were taken, in the same commit. Those that were acknowledged before are skipped."""
+
     def __init__(
         self,
         *,
@@ -483,10 +494,11 @@ class PublishEventsRequest(_message.Message):
         lease_token: _builtins.str = ...,
         events: _abc.Iterable[Global___NewEvent] | None = ...,
         first_run_sequence: _builtins.int = ...,
+        acknowledged_input_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "first_run_sequence", b"first_run_sequence", "lease_token", b"lease_token", "run_id", b"run_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged_input_ids", b"acknowledged_input_ids", "events", b"events", "first_run_sequence", b"first_run_sequence", "lease_token", b"lease_token", "run_id", b"run_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -515,7 +527,7 @@ class PublishEventsResponse(_message.Message):
 
     @_builtins.property
     def commands(self) -> _containers.RepeatedCompositeFieldContainer[_run_pb2.Command]:
-        """What the runner should do."""
+        """What the runner should do, with at most 1 MiB of inputs."""
 
     def __init__(
         self,
@@ -543,22 +555,28 @@ class HeartbeatRunRequest(_message.Message):
     RUN_ID_FIELD_NUMBER: _builtins.int
     LEASE_TOKEN_FIELD_NUMBER: _builtins.int
     ACKNOWLEDGED_INTERRUPT_ID_FIELD_NUMBER: _builtins.int
+    ACKNOWLEDGED_INPUT_IDS_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """The run. Required."""
     lease_token: _builtins.str
     """The token of its lease. Required."""
     acknowledged_interrupt_id: _builtins.str
     """An interrupt that was heard."""
+    @_builtins.property
+    def acknowledged_input_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Inputs that were taken. Those that were acknowledged before are skipped."""
+
     def __init__(
         self,
         *,
         run_id: _builtins.str = ...,
         lease_token: _builtins.str = ...,
         acknowledged_interrupt_id: _builtins.str = ...,
+        acknowledged_input_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged_interrupt_id", b"acknowledged_interrupt_id", "lease_token", b"lease_token", "run_id", b"run_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged_input_ids", b"acknowledged_input_ids", "acknowledged_interrupt_id", b"acknowledged_interrupt_id", "lease_token", b"lease_token", "run_id", b"run_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -578,7 +596,7 @@ class HeartbeatRunResponse(_message.Message):
 
     @_builtins.property
     def commands(self) -> _containers.RepeatedCompositeFieldContainer[_run_pb2.Command]:
-        """What the runner should do."""
+        """What the runner should do, with at most 1 MiB of inputs."""
 
     def __init__(
         self,

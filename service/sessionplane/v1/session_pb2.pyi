@@ -164,6 +164,114 @@ INTERACTION_SYSTEM: Interaction.ValueType  # 2
 """Machinery did something: it never extends a session's life."""
 Global___Interaction: _TypeAlias = Interaction  # noqa: Y015
 
+class _Visibility:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _VisibilityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Visibility.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    VISIBILITY_UNSPECIFIED: _Visibility.ValueType  # 0
+    """On a request: VISIBLE. Never sent in an answer."""
+    VISIBILITY_VISIBLE: _Visibility.ValueType  # 1
+    """Shown. It stays so: an INTERNAL resolve that finds a visible session does not hide it."""
+    VISIBILITY_INTERNAL: _Visibility.ValueType  # 2
+    """Hidden, for machinery's own use. Such a resolve is always a SYSTEM interaction. The session becomes visible
+    with the first VISIBLE resolve of it, or the first run that a USER starts in it.
+    """
+
+class Visibility(_Visibility, metaclass=_VisibilityEnumTypeWrapper):
+    """Whether lists and watches show a session. Naming a hidden one by its id is enough to use it."""
+
+VISIBILITY_UNSPECIFIED: Visibility.ValueType  # 0
+"""On a request: VISIBLE. Never sent in an answer."""
+VISIBILITY_VISIBLE: Visibility.ValueType  # 1
+"""Shown. It stays so: an INTERNAL resolve that finds a visible session does not hide it."""
+VISIBILITY_INTERNAL: Visibility.ValueType  # 2
+"""Hidden, for machinery's own use. Such a resolve is always a SYSTEM interaction. The session becomes visible
+with the first VISIBLE resolve of it, or the first run that a USER starts in it.
+"""
+Global___Visibility: _TypeAlias = Visibility  # noqa: Y015
+
+class _MissingPolicy:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _MissingPolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MissingPolicy.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    MISSING_POLICY_UNSPECIFIED: _MissingPolicy.ValueType  # 0
+    """CREATE."""
+    MISSING_POLICY_CREATE: _MissingPolicy.ValueType  # 1
+    """Create one."""
+    MISSING_POLICY_FAIL: _MissingPolicy.ValueType  # 2
+    """Refuse: NOT_FOUND `KEY_NOT_BOUND`."""
+
+class MissingPolicy(_MissingPolicy, metaclass=_MissingPolicyEnumTypeWrapper):
+    """What ResolveSession does when no session holds the key."""
+
+MISSING_POLICY_UNSPECIFIED: MissingPolicy.ValueType  # 0
+"""CREATE."""
+MISSING_POLICY_CREATE: MissingPolicy.ValueType  # 1
+"""Create one."""
+MISSING_POLICY_FAIL: MissingPolicy.ValueType  # 2
+"""Refuse: NOT_FOUND `KEY_NOT_BOUND`."""
+Global___MissingPolicy: _TypeAlias = MissingPolicy  # noqa: Y015
+
+class _ConflictPolicy:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ConflictPolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ConflictPolicy.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CONFLICT_POLICY_UNSPECIFIED: _ConflictPolicy.ValueType  # 0
+    """USE_EXISTING."""
+    CONFLICT_POLICY_USE_EXISTING: _ConflictPolicy.ValueType  # 1
+    """Return it."""
+    CONFLICT_POLICY_FAIL: _ConflictPolicy.ValueType  # 2
+    """Refuse: ALREADY_EXISTS `SESSION_EXISTS` with its id."""
+    CONFLICT_POLICY_REPLACE: _ConflictPolicy.ValueType  # 3
+    """Move the key to a new session, as ResetSession does: the old one's runs end, and it becomes final."""
+
+class ConflictPolicy(_ConflictPolicy, metaclass=_ConflictPolicyEnumTypeWrapper):
+    """What ResolveSession does when the key's session is there and not ENDED."""
+
+CONFLICT_POLICY_UNSPECIFIED: ConflictPolicy.ValueType  # 0
+"""USE_EXISTING."""
+CONFLICT_POLICY_USE_EXISTING: ConflictPolicy.ValueType  # 1
+"""Return it."""
+CONFLICT_POLICY_FAIL: ConflictPolicy.ValueType  # 2
+"""Refuse: ALREADY_EXISTS `SESSION_EXISTS` with its id."""
+CONFLICT_POLICY_REPLACE: ConflictPolicy.ValueType  # 3
+"""Move the key to a new session, as ResetSession does: the old one's runs end, and it becomes final."""
+Global___ConflictPolicy: _TypeAlias = ConflictPolicy  # noqa: Y015
+
+class _EndedPolicy:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _EndedPolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EndedPolicy.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ENDED_POLICY_UNSPECIFIED: _EndedPolicy.ValueType  # 0
+    """RESUME."""
+    ENDED_POLICY_RESUME: _EndedPolicy.ValueType  # 1
+    """Return it, still ENDED: the next StartRun begins its next generation."""
+    ENDED_POLICY_CREATE_NEW: _EndedPolicy.ValueType  # 2
+    """Move the key to a new session; the old one becomes final."""
+    ENDED_POLICY_FAIL: _EndedPolicy.ValueType  # 3
+    """Refuse: FAILED_PRECONDITION `SESSION_ENDED` with its id."""
+
+class EndedPolicy(_EndedPolicy, metaclass=_EndedPolicyEnumTypeWrapper):
+    """What ResolveSession does when the key's session is ENDED."""
+
+ENDED_POLICY_UNSPECIFIED: EndedPolicy.ValueType  # 0
+"""RESUME."""
+ENDED_POLICY_RESUME: EndedPolicy.ValueType  # 1
+"""Return it, still ENDED: the next StartRun begins its next generation."""
+ENDED_POLICY_CREATE_NEW: EndedPolicy.ValueType  # 2
+"""Move the key to a new session; the old one becomes final."""
+ENDED_POLICY_FAIL: EndedPolicy.ValueType  # 3
+"""Refuse: FAILED_PRECONDITION `SESSION_ENDED` with its id."""
+Global___EndedPolicy: _TypeAlias = EndedPolicy  # noqa: Y015
+
 class _Resolution:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -316,6 +424,7 @@ class Session(_message.Message):
     FLOOR_SEQUENCE_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    VISIBILITY_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     START_TIME_FIELD_NUMBER: _builtins.int
     LAST_INTERACTION_TIME_FIELD_NUMBER: _builtins.int
@@ -352,6 +461,8 @@ class Session(_message.Message):
     """Events at and below this sequence were removed by retention. 0: the whole log is there."""
     display_name: _builtins.str
     """A name for people, at most 128 bytes."""
+    visibility: Global___Visibility.ValueType
+    """Whether lists and watches show it."""
     end_reason: Global___SessionCause.ValueType
     """Why it ended. Unspecified unless state is ENDED."""
     previous_session_id: _builtins.str
@@ -364,7 +475,7 @@ class Session(_message.Message):
     """Changes with every change that update_time shows (AIP-154)."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Labels given at creation. At most 32 entries and 4 KiB in all."""
+        """Labels, given at creation or by UpdateSession. At most 32 entries and 4 KiB in all."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
@@ -402,6 +513,7 @@ class Session(_message.Message):
         floor_sequence: _builtins.int = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         display_name: _builtins.str = ...,
+        visibility: Global___Visibility.ValueType = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         start_time: _timestamp_pb2.Timestamp | None = ...,
         last_interaction_time: _timestamp_pb2.Timestamp | None = ...,
@@ -415,7 +527,7 @@ class Session(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "last_interaction_time", b"last_interaction_time", "start_time", b"start_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_run_id", b"active_run_id", "attached_count", b"attached_count", "create_time", b"create_time", "display_name", b"display_name", "end_reason", b"end_reason", "end_time", b"end_time", "etag", b"etag", "final", b"final", "floor_sequence", b"floor_sequence", "generation", b"generation", "head_sequence", b"head_sequence", "key", b"key", "kind", b"kind", "labels", b"labels", "last_interaction_time", b"last_interaction_time", "previous_session_id", b"previous_session_id", "queued_run_count", b"queued_run_count", "running", b"running", "session_id", b"session_id", "start_time", b"start_time", "state", b"state", "superseded_by", b"superseded_by", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_run_id", b"active_run_id", "attached_count", b"attached_count", "create_time", b"create_time", "display_name", b"display_name", "end_reason", b"end_reason", "end_time", b"end_time", "etag", b"etag", "final", b"final", "floor_sequence", b"floor_sequence", "generation", b"generation", "head_sequence", b"head_sequence", "key", b"key", "kind", b"kind", "labels", b"labels", "last_interaction_time", b"last_interaction_time", "previous_session_id", b"previous_session_id", "queued_run_count", b"queued_run_count", "running", b"running", "session_id", b"session_id", "start_time", b"start_time", "state", b"state", "superseded_by", b"superseded_by", "update_time", b"update_time", "visibility", b"visibility"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

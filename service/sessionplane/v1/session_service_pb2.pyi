@@ -6,7 +6,9 @@ isort:skip_file
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
+from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from sessionplane.v1 import event_pb2 as _event_pb2
@@ -214,17 +216,37 @@ class ResolveSessionRequest(_message.Message):
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     SESSION_FIELD_NUMBER: _builtins.int
+    MISSING_POLICY_FIELD_NUMBER: _builtins.int
+    CONFLICT_POLICY_FIELD_NUMBER: _builtins.int
+    ENDED_POLICY_FIELD_NUMBER: _builtins.int
+    EXPECTED_SESSION_ID_FIELD_NUMBER: _builtins.int
     BIND_SESSION_ID_FIELD_NUMBER: _builtins.int
+    VISIBILITY_FIELD_NUMBER: _builtins.int
     INTERACTION_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    RUN_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    missing_policy: _session_pb2.MissingPolicy.ValueType
+    """When no session holds the key. Default CREATE. The three policies are about keys: an id names its session,
+    whatever they say.
+    """
+    conflict_policy: _session_pb2.ConflictPolicy.ValueType
+    """When the key's session is not ENDED. Default USE_EXISTING."""
+    ended_policy: _session_pb2.EndedPolicy.ValueType
+    """When the key's session is ENDED. Default RESUME."""
+    expected_session_id: _builtins.str
+    """With conflict_policy REPLACE: replace only this session; if another one holds the key by now it is ABORTED
+    `SESSION_REPLACED`. Empty: replace whichever holds it.
+    """
     bind_session_id: _builtins.str
     """Gives the key to this session, which has none yet: work that began before its key was known. Needs
     `session.key`. The same key again is EXISTING.
     """
+    visibility: _session_pb2.Visibility.ValueType
+    """INTERNAL: find the key's session, or create a hidden one. Default VISIBLE."""
     interaction: _session_pb2.Interaction.ValueType
-    """Who asks. Default USER."""
+    """Who asks. Default USER; with visibility INTERNAL always SYSTEM."""
     display_name: _builtins.str
     """Name of the session, used if this call creates it. At most 128 bytes."""
     request_id: _builtins.str
@@ -237,19 +259,31 @@ class ResolveSessionRequest(_message.Message):
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Labels of the session, used if this call creates it."""
 
+    @_builtins.property
+    def run(self) -> _run_pb2.RunSpec:
+        """A run to start in the session in the same transaction, as StartRun does. If it is refused, nothing happens at
+        all. Absent: none.
+        """
+
     def __init__(
         self,
         *,
         session: _session_pb2.SessionRef | None = ...,
+        missing_policy: _session_pb2.MissingPolicy.ValueType = ...,
+        conflict_policy: _session_pb2.ConflictPolicy.ValueType = ...,
+        ended_policy: _session_pb2.EndedPolicy.ValueType = ...,
+        expected_session_id: _builtins.str = ...,
         bind_session_id: _builtins.str = ...,
+        visibility: _session_pb2.Visibility.ValueType = ...,
         interaction: _session_pb2.Interaction.ValueType = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         display_name: _builtins.str = ...,
+        run: _run_pb2.RunSpec | None = ...,
         request_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["session", b"session"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["run", b"run", "session", b"session"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bind_session_id", b"bind_session_id", "display_name", b"display_name", "interaction", b"interaction", "labels", b"labels", "request_id", b"request_id", "session", b"session"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bind_session_id", b"bind_session_id", "conflict_policy", b"conflict_policy", "display_name", b"display_name", "ended_policy", b"ended_policy", "expected_session_id", b"expected_session_id", "interaction", b"interaction", "labels", b"labels", "missing_policy", b"missing_policy", "request_id", b"request_id", "run", b"run", "session", b"session", "visibility", b"visibility"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -265,11 +299,23 @@ class ResolveSessionResponse(_message.Message):
     RESOLUTION_FIELD_NUMBER: _builtins.int
     ROUTE_FIELD_NUMBER: _builtins.int
     ACTIVE_RUN_FIELD_NUMBER: _builtins.int
+    RUN_FIELD_NUMBER: _builtins.int
+    RUN_DISPOSITION_FIELD_NUMBER: _builtins.int
+    INPUT_ID_FIELD_NUMBER: _builtins.int
+    PREVIOUS_SESSION_ID_FIELD_NUMBER: _builtins.int
     RESUME_TOKEN_FIELD_NUMBER: _builtins.int
     resolution: _session_pb2.Resolution.ValueType
     """What was done to find it."""
     route: _session_pb2.Route.ValueType
     """What StartRun would do now."""
+    run_disposition: _run_pb2.RunDisposition.ValueType
+    """With `run`: what was done. Unspecified otherwise."""
+    input_id: _builtins.str
+    """With `run`: the input's id, as in StartRunResponse. Empty otherwise."""
+    previous_session_id: _builtins.str
+    """The session that held the key until this call moved it (REPLACED, ROLLED_OVER), or made room for a new one in
+    place of an ended one. Empty otherwise.
+    """
     resume_token: _builtins.str
     """Follow from here and miss nothing."""
     @_builtins.property
@@ -280,6 +326,10 @@ class ResolveSessionResponse(_message.Message):
     def active_run(self) -> _run_pb2.Run:
         """The active run, if any, without input, result and text."""
 
+    @_builtins.property
+    def run(self) -> _run_pb2.Run:
+        """With `run`: the run as in StartRunResponse. Absent otherwise."""
+
     def __init__(
         self,
         *,
@@ -287,11 +337,15 @@ class ResolveSessionResponse(_message.Message):
         resolution: _session_pb2.Resolution.ValueType = ...,
         route: _session_pb2.Route.ValueType = ...,
         active_run: _run_pb2.Run | None = ...,
+        run: _run_pb2.Run | None = ...,
+        run_disposition: _run_pb2.RunDisposition.ValueType = ...,
+        input_id: _builtins.str = ...,
+        previous_session_id: _builtins.str = ...,
         resume_token: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["active_run", b"active_run", "session", b"session"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["active_run", b"active_run", "run", b"run", "session", b"session"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_run", b"active_run", "resolution", b"resolution", "resume_token", b"resume_token", "route", b"route", "session", b"session"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_run", b"active_run", "input_id", b"input_id", "previous_session_id", b"previous_session_id", "resolution", b"resolution", "resume_token", b"resume_token", "route", b"route", "run", b"run", "run_disposition", b"run_disposition", "session", b"session"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -367,19 +421,37 @@ class ListSessionsRequest(_message.Message):
 
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    SHOW_INTERNAL_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """How many at most: 1 to 1,000, default 100."""
     page_token: _builtins.str
-    """The next_page_token of the page before. Empty: the first page."""
+    """The next_page_token of the page before; the other fields but page_size must be the same again. Empty: the
+    first page.
+    """
+    filter: _builtins.str
+    """Which sessions, in a part of AIP-160: conditions joined by AND, and OR between conditions of one field, in
+    parentheses if AND is there too. At most 4 KiB. Empty: all. Fields and their operators:
+    `state`, `kind`, `agent` with = and !=, such as `state = ACTIVE OR state = DETACHED`;
+    `key` with = and !=, any spelling, and with : for a beginning of the canonical form, `key : "agent:main:cron:*"`;
+    `running` with = and !=, `true` or `false`;
+    `labels.<name>` with = and !=, a label that is absent differs from every text;
+    `update_time` with < <= > >= and a time as in RFC 3339, `update_time > "2026-01-31T12:00:00Z"`.
+    Anything else is FILTER_INVALID.
+    """
+    show_internal: _builtins.bool
+    """Show INTERNAL sessions as well. Default: VISIBLE ones only."""
     def __init__(
         self,
         *,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        filter: _builtins.str = ...,
+        show_internal: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "page_size", b"page_size", "page_token", b"page_token", "show_internal", b"show_internal"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -412,6 +484,368 @@ class ListSessionsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListSessionsResponse: _TypeAlias = ListSessionsResponse  # noqa: Y015
+
+@_typing.final
+class UpdateSessionRequest(_message.Message):
+    """Changes a session's labels and name."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    SESSION_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    UPDATE_MASK_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    display_name: _builtins.str
+    """The new name, at most 128 bytes."""
+    etag: _builtins.str
+    """Change only a session that still has this etag; otherwise ABORTED `ETAG_MISMATCH`. Empty: in any case."""
+    request_id: _builtins.str
+    """Makes the call safe to repeat."""
+    @_builtins.property
+    def session(self) -> _session_pb2.SessionRef:
+        """Which one. Required."""
+
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """The new labels, all of them: what is not here is removed. At most 32 entries and 4 KiB in all."""
+
+    @_builtins.property
+    def update_mask(self) -> _field_mask_pb2.FieldMask:
+        """What to change: `labels`, `display_name` or both; any other path is FIELD_INVALID. What it names and is empty
+        here is cleared. Absent or empty: whichever of the two is not empty here.
+        """
+
+    def __init__(
+        self,
+        *,
+        session: _session_pb2.SessionRef | None = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        display_name: _builtins.str = ...,
+        update_mask: _field_mask_pb2.FieldMask | None = ...,
+        etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["session", b"session", "update_mask", b"update_mask"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["display_name", b"display_name", "etag", b"etag", "labels", b"labels", "request_id", b"request_id", "session", b"session", "update_mask", b"update_mask"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateSessionRequest: _TypeAlias = UpdateSessionRequest  # noqa: Y015
+
+@_typing.final
+class UpdateSessionResponse(_message.Message):
+    """The session as it is now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_FIELD_NUMBER: _builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    resume_token: _builtins.str
+    """The head of the session's log: labels and names are no events."""
+    @_builtins.property
+    def session(self) -> _session_pb2.Session:
+        """The session."""
+
+    def __init__(
+        self,
+        *,
+        session: _session_pb2.Session | None = ...,
+        resume_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["session", b"session"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["resume_token", b"resume_token", "session", b"session"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateSessionResponse: _TypeAlias = UpdateSessionResponse  # noqa: Y015
+
+@_typing.final
+class ResetSessionRequest(_message.Message):
+    """Moves a key to a new session."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_FIELD_NUMBER: _builtins.int
+    EXPECTED_SESSION_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    expected_session_id: _builtins.str
+    """Reset only if this session holds the key; otherwise ABORTED `SESSION_REPLACED`. Empty: whichever holds it."""
+    request_id: _builtins.str
+    """Makes the call safe to repeat."""
+    @_builtins.property
+    def session(self) -> _session_pb2.SessionRef:
+        """The key, or the session that holds it. Required."""
+
+    def __init__(
+        self,
+        *,
+        session: _session_pb2.SessionRef | None = ...,
+        expected_session_id: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["session", b"session"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected_session_id", b"expected_session_id", "request_id", b"request_id", "session", b"session"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResetSessionRequest: _TypeAlias = ResetSessionRequest  # noqa: Y015
+
+@_typing.final
+class ResetSessionResponse(_message.Message):
+    """The new session."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_FIELD_NUMBER: _builtins.int
+    PREVIOUS_SESSION_ID_FIELD_NUMBER: _builtins.int
+    ROUTE_FIELD_NUMBER: _builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    previous_session_id: _builtins.str
+    """The session that held it before, final now. Empty if nobody did."""
+    route: _session_pb2.Route.ValueType
+    """What StartRun would do now."""
+    resume_token: _builtins.str
+    """Follow the new session from here and miss nothing."""
+    @_builtins.property
+    def session(self) -> _session_pb2.Session:
+        """The session that holds the key now."""
+
+    def __init__(
+        self,
+        *,
+        session: _session_pb2.Session | None = ...,
+        previous_session_id: _builtins.str = ...,
+        route: _session_pb2.Route.ValueType = ...,
+        resume_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["session", b"session"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["previous_session_id", b"previous_session_id", "resume_token", b"resume_token", "route", b"route", "session", b"session"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResetSessionResponse: _TypeAlias = ResetSessionResponse  # noqa: Y015
+
+@_typing.final
+class SuspendSessionRequest(_message.Message):
+    """Says that the client goes to the background."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_FIELD_NUMBER: _builtins.int
+    GRACE_PERIOD_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Makes the call safe to repeat."""
+    @_builtins.property
+    def session(self) -> _session_pb2.SessionRef:
+        """Which one. Required."""
+
+    @_builtins.property
+    def grace_period(self) -> _duration_pb2.Duration:
+        """For how long at most, 0 to 1 h, default 120 s. A session that is suspended already keeps the time it has."""
+
+    def __init__(
+        self,
+        *,
+        session: _session_pb2.SessionRef | None = ...,
+        grace_period: _duration_pb2.Duration | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["grace_period", b"grace_period", "session", b"session"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["grace_period", b"grace_period", "request_id", b"request_id", "session", b"session"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SuspendSessionRequest: _TypeAlias = SuspendSessionRequest  # noqa: Y015
+
+@_typing.final
+class SuspendSessionResponse(_message.Message):
+    """The session as it is now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_FIELD_NUMBER: _builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    resume_token: _builtins.str
+    """Follow from here and miss nothing."""
+    @_builtins.property
+    def session(self) -> _session_pb2.Session:
+        """The session."""
+
+    def __init__(
+        self,
+        *,
+        session: _session_pb2.Session | None = ...,
+        resume_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["session", b"session"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["resume_token", b"resume_token", "session", b"session"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SuspendSessionResponse: _TypeAlias = SuspendSessionResponse  # noqa: Y015
+
+@_typing.final
+class CloseSessionRequest(_message.Message):
+    """Ends a session."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_FIELD_NUMBER: _builtins.int
+    CLOSE_TIMEOUT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """Why, for the runner. At most 1 KiB."""
+    request_id: _builtins.str
+    """Makes the call safe to repeat."""
+    @_builtins.property
+    def session(self) -> _session_pb2.SessionRef:
+        """Which one. Required."""
+
+    @_builtins.property
+    def close_timeout(self) -> _duration_pb2.Duration:
+        """How long a claimed run may go on, 0 to 1 h, default 2 min. Its runner is asked to stop by then. A session that
+        is CLOSING already keeps the time it has.
+        """
+
+    def __init__(
+        self,
+        *,
+        session: _session_pb2.SessionRef | None = ...,
+        close_timeout: _duration_pb2.Duration | None = ...,
+        reason: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["close_timeout", b"close_timeout", "session", b"session"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["close_timeout", b"close_timeout", "reason", b"reason", "request_id", b"request_id", "session", b"session"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CloseSessionRequest: _TypeAlias = CloseSessionRequest  # noqa: Y015
+
+@_typing.final
+class CloseSessionResponse(_message.Message):
+    """The session as it is now: ENDED, or CLOSING while a run may finish."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_FIELD_NUMBER: _builtins.int
+    ACTIVE_RUN_FIELD_NUMBER: _builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    resume_token: _builtins.str
+    """Follow from here and miss nothing."""
+    @_builtins.property
+    def session(self) -> _session_pb2.Session:
+        """The session."""
+
+    @_builtins.property
+    def active_run(self) -> _run_pb2.Run:
+        """The run that may finish, without input, result and text. Absent unless the session is CLOSING."""
+
+    def __init__(
+        self,
+        *,
+        session: _session_pb2.Session | None = ...,
+        active_run: _run_pb2.Run | None = ...,
+        resume_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["active_run", b"active_run", "session", b"session"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_run", b"active_run", "resume_token", b"resume_token", "session", b"session"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CloseSessionResponse: _TypeAlias = CloseSessionResponse  # noqa: Y015
+
+@_typing.final
+class DeleteSessionRequest(_message.Message):
+    """Deletes a session."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Makes the call safe to repeat."""
+    @_builtins.property
+    def session(self) -> _session_pb2.SessionRef:
+        """Which one: the session that holds the key, or one by id, final ones included. Required."""
+
+    def __init__(
+        self,
+        *,
+        session: _session_pb2.SessionRef | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["session", b"session"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "session", b"session"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteSessionRequest: _TypeAlias = DeleteSessionRequest  # noqa: Y015
+
+@_typing.final
+class DeleteSessionResponse(_message.Message):
+    """The session is gone."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DELETED_FIELD_NUMBER: _builtins.int
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    DELETE_TIME_FIELD_NUMBER: _builtins.int
+    deleted: _builtins.bool
+    """True if this call deleted it, false if there was nothing to delete."""
+    session_id: _builtins.str
+    """The session that was deleted, by this call or, if it was named by id, in the last 24 hours. Empty if there is none."""
+    @_builtins.property
+    def delete_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was deleted. Absent if there is none."""
+
+    def __init__(
+        self,
+        *,
+        deleted: _builtins.bool = ...,
+        session_id: _builtins.str = ...,
+        delete_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["delete_time", b"delete_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delete_time", b"delete_time", "deleted", b"deleted", "session_id", b"session_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteSessionResponse: _TypeAlias = DeleteSessionResponse  # noqa: Y015
 
 @_typing.final
 class StartRunRequest(_message.Message):
@@ -460,14 +894,22 @@ class StartRunResponse(_message.Message):
     RUN_FIELD_NUMBER: _builtins.int
     DISPOSITION_FIELD_NUMBER: _builtins.int
     SESSION_FIELD_NUMBER: _builtins.int
+    INPUT_ID_FIELD_NUMBER: _builtins.int
+    INTERRUPT_ID_FIELD_NUMBER: _builtins.int
     RESUME_TOKEN_FIELD_NUMBER: _builtins.int
     disposition: _run_pb2.RunDisposition.ValueType
     """What was done."""
+    input_id: _builtins.str
+    """The input's id: the id of the run that it started or, with INJECTED, would have started. A repeat by run id
+    names it too.
+    """
+    interrupt_id: _builtins.str
+    """The interrupt that stops the active run. Empty unless the disposition is INTERRUPTING."""
     resume_token: _builtins.str
     """Follow from here and miss nothing: whatever a runner publishes from now on lies after it."""
     @_builtins.property
     def run(self) -> _run_pb2.Run:
-        """The run."""
+        """The run, without input, result and text. With INJECTED: the active run, which the input waits for."""
 
     @_builtins.property
     def session(self) -> _session_pb2.Session:
@@ -479,15 +921,87 @@ class StartRunResponse(_message.Message):
         run: _run_pb2.Run | None = ...,
         disposition: _run_pb2.RunDisposition.ValueType = ...,
         session: _session_pb2.Session | None = ...,
+        input_id: _builtins.str = ...,
+        interrupt_id: _builtins.str = ...,
         resume_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["run", b"run", "session", b"session"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["disposition", b"disposition", "resume_token", b"resume_token", "run", b"run", "session", b"session"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["disposition", b"disposition", "input_id", b"input_id", "interrupt_id", b"interrupt_id", "resume_token", b"resume_token", "run", b"run", "session", b"session"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StartRunResponse: _TypeAlias = StartRunResponse  # noqa: Y015
+
+@_typing.final
+class ListRunsRequest(_message.Message):
+    """Asks for a page of a session's runs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_FIELD_NUMBER: _builtins.int
+    STATES_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """How many at most: 1 to 1,000, default 100. A page also ends at 1 MiB."""
+    page_token: _builtins.str
+    """The next_page_token of the page before; session and states must be the same again. Empty: the first page."""
+    @_builtins.property
+    def session(self) -> _session_pb2.SessionRef:
+        """The session by key or id. Required."""
+
+    @_builtins.property
+    def states(self) -> _containers.RepeatedScalarFieldContainer[_run_pb2.RunState.ValueType]:
+        """Runs in one of these states only. Empty: all."""
+
+    def __init__(
+        self,
+        *,
+        session: _session_pb2.SessionRef | None = ...,
+        states: _abc.Iterable[_run_pb2.RunState.ValueType] | None = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["session", b"session"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "session", b"session", "states", b"states"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListRunsRequest: _TypeAlias = ListRunsRequest  # noqa: Y015
+
+@_typing.final
+class ListRunsResponse(_message.Message):
+    """A page of a session's runs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUNS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Where the next page begins. Empty: this was the last."""
+    resume_token: _builtins.str
+    """Follow from here and miss nothing that happens after this page was read."""
+    @_builtins.property
+    def runs(self) -> _containers.RepeatedCompositeFieldContainer[_run_pb2.Run]:
+        """The runs, newest first, without input, result and text."""
+
+    def __init__(
+        self,
+        *,
+        runs: _abc.Iterable[_run_pb2.Run] | None = ...,
+        next_page_token: _builtins.str = ...,
+        resume_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "resume_token", b"resume_token", "runs", b"runs"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListRunsResponse: _TypeAlias = ListRunsResponse  # noqa: Y015
 
 @_typing.final
 class GetRunRequest(_message.Message):
@@ -604,6 +1118,8 @@ class InterruptRequest(_message.Message):
     EXPECTED_RUN_ID_FIELD_NUMBER: _builtins.int
     MODE_FIELD_NUMBER: _builtins.int
     GRACE_PERIOD_FIELD_NUMBER: _builtins.int
+    DROP_QUEUED_FIELD_NUMBER: _builtins.int
+    FOLLOW_UP_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
@@ -612,6 +1128,8 @@ class InterruptRequest(_message.Message):
     """Stop only if this is the run that would be stopped; otherwise NO_OP. Protects the next run from a late wish."""
     mode: _run_pb2.InterruptMode.ValueType
     """How. Default GRACEFUL. A second interrupt of a run joins the first; FORCE escalates it now."""
+    drop_queued: _builtins.bool
+    """End the session's runs and inputs that wait in line as well: INTERRUPTED/INTERRUPT. The follow_up stays."""
     reason: _builtins.str
     """Why, for the runner and the log. At most 1 KiB."""
     request_id: _builtins.str
@@ -624,6 +1142,13 @@ class InterruptRequest(_message.Message):
     def grace_period(self) -> _duration_pb2.Duration:
         """How long the runner may take, 0 to 5 min, default 10 s. Meaningless with FORCE."""
 
+    @_builtins.property
+    def follow_up(self) -> _run_pb2.RunSpec:
+        """A run to start instead, first in line, in the same transaction; its policy means nothing. It is started also
+        when there was nothing to stop, creates the session of a new key, brings an ended one back, and counts as a
+        USER interaction. A final session refuses the whole call. Absent: none.
+        """
+
     def __init__(
         self,
         *,
@@ -632,12 +1157,14 @@ class InterruptRequest(_message.Message):
         expected_run_id: _builtins.str = ...,
         mode: _run_pb2.InterruptMode.ValueType = ...,
         grace_period: _duration_pb2.Duration | None = ...,
+        drop_queued: _builtins.bool = ...,
+        follow_up: _run_pb2.RunSpec | None = ...,
         reason: _builtins.str = ...,
         request_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["grace_period", b"grace_period", "run_id", b"run_id", "session", b"session", "target", b"target"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["follow_up", b"follow_up", "grace_period", b"grace_period", "run_id", b"run_id", "session", b"session", "target", b"target"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected_run_id", b"expected_run_id", "grace_period", b"grace_period", "mode", b"mode", "reason", b"reason", "request_id", b"request_id", "run_id", b"run_id", "session", b"session", "target", b"target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["drop_queued", b"drop_queued", "expected_run_id", b"expected_run_id", "follow_up", b"follow_up", "grace_period", b"grace_period", "mode", b"mode", "reason", b"reason", "request_id", b"request_id", "run_id", b"run_id", "session", b"session", "target", b"target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_target: _TypeAlias = _typing.Literal["session", "run_id"]  # noqa: Y015
     _WhichOneofArgType_target: _TypeAlias = _typing.Literal["target", b"target"]  # noqa: Y015
@@ -653,7 +1180,11 @@ class InterruptResponse(_message.Message):
 
     INTERRUPT_FIELD_NUMBER: _builtins.int
     RUN_FIELD_NUMBER: _builtins.int
+    FOLLOW_UP_RUN_FIELD_NUMBER: _builtins.int
+    DROPPED_RUN_COUNT_FIELD_NUMBER: _builtins.int
     RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    dropped_run_count: _builtins.int
+    """How many waiting runs and inputs drop_queued ended."""
     resume_token: _builtins.str
     """Follow from here and miss nothing."""
     @_builtins.property
@@ -664,16 +1195,22 @@ class InterruptResponse(_message.Message):
     def run(self) -> _run_pb2.Run:
         """The run that it stops, without input, result and text. Absent if there was nothing to stop."""
 
+    @_builtins.property
+    def follow_up_run(self) -> _run_pb2.Run:
+        """The run of `follow_up`, without input, result and text. Absent without one."""
+
     def __init__(
         self,
         *,
         interrupt: _run_pb2.Interrupt | None = ...,
         run: _run_pb2.Run | None = ...,
+        follow_up_run: _run_pb2.Run | None = ...,
+        dropped_run_count: _builtins.int = ...,
         resume_token: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["interrupt", b"interrupt", "run", b"run"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["follow_up_run", b"follow_up_run", "interrupt", b"interrupt", "run", b"run"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["interrupt", b"interrupt", "resume_token", b"resume_token", "run", b"run"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dropped_run_count", b"dropped_run_count", "follow_up_run", b"follow_up_run", "interrupt", b"interrupt", "resume_token", b"resume_token", "run", b"run"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -808,6 +1345,7 @@ class EventFilter(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     KINDS_FIELD_NUMBER: _builtins.int
+    CUSTOM_TYPES_FIELD_NUMBER: _builtins.int
     RUN_ID_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """Events of this run only."""
@@ -815,15 +1353,22 @@ class EventFilter(_message.Message):
     def kinds(self) -> _containers.RepeatedScalarFieldContainer[_event_pb2.EventKind.ValueType]:
         """These kinds only. Empty: all. The terminal of a run always passes."""
 
+    @_builtins.property
+    def custom_types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Of the custom events only those of these types, each at most 128 bytes and compared as a whole: there are no
+        wildcards. Empty: all. Other kinds are not touched by it.
+        """
+
     def __init__(
         self,
         *,
         kinds: _abc.Iterable[_event_pb2.EventKind.ValueType] | None = ...,
+        custom_types: _abc.Iterable[_builtins.str] | None = ...,
         run_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["kinds", b"kinds", "run_id", b"run_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["custom_types", b"custom_types", "kinds", b"kinds", "run_id", b"run_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1090,3 +1635,120 @@ class ListEventsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListEventsResponse: _TypeAlias = ListEventsResponse  # noqa: Y015
+
+@_typing.final
+class WatchSessionsRequest(_message.Message):
+    """Follows the sessions of the namespace."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    SHOW_INTERNAL_FIELD_NUMBER: _builtins.int
+    SUBSCRIBER_NAME_FIELD_NUMBER: _builtins.int
+    resume_token: _builtins.str
+    """The rows that changed after this. Empty: every session first."""
+    show_internal: _builtins.bool
+    """Watch INTERNAL sessions as well. Default: VISIBLE ones only; one that becomes visible comes as any changed row."""
+    subscriber_name: _builtins.str
+    """A name for operators, at most 128 bytes."""
+    def __init__(
+        self,
+        *,
+        resume_token: _builtins.str = ...,
+        show_internal: _builtins.bool = ...,
+        subscriber_name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["resume_token", b"resume_token", "show_internal", b"show_internal", "subscriber_name", b"subscriber_name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchSessionsRequest: _TypeAlias = WatchSessionsRequest  # noqa: Y015
+
+@_typing.final
+class WatchSessionsResponse(_message.Message):
+    """One frame of a watch."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    SESSION_FIELD_NUMBER: _builtins.int
+    REMOVED_FIELD_NUMBER: _builtins.int
+    CAUGHT_UP_FIELD_NUMBER: _builtins.int
+    resume_token: _builtins.str
+    """Everything up to here was sent: resume from here."""
+    @_builtins.property
+    def session(self) -> _session_pb2.Session:
+        """A session as it is now: it existed at the opening, it is new, or it changed."""
+
+    @_builtins.property
+    def removed(self) -> Global___SessionRemoved:
+        """A session was deleted. One that the client never saw may be named too."""
+
+    @_builtins.property
+    def caught_up(self) -> Global___WatchCaughtUp:
+        """Everything up to here was sent."""
+
+    def __init__(
+        self,
+        *,
+        resume_token: _builtins.str = ...,
+        session: _session_pb2.Session | None = ...,
+        removed: Global___SessionRemoved | None = ...,
+        caught_up: Global___WatchCaughtUp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["caught_up", b"caught_up", "frame", b"frame", "removed", b"removed", "session", b"session"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caught_up", b"caught_up", "frame", b"frame", "removed", b"removed", "resume_token", b"resume_token", "session", b"session"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["session", "removed", "caught_up"]  # noqa: Y015
+    _WhichOneofArgType_frame: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_frame) -> _WhichOneofReturnType_frame | None: ...
+
+Global___WatchSessionsResponse: _TypeAlias = WatchSessionsResponse  # noqa: Y015
+
+@_typing.final
+class SessionRemoved(_message.Message):
+    """A session was deleted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """Its id."""
+    key: _builtins.str
+    """The canonical key that it held, or held last. Empty if it had none."""
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+        key: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "session_id", b"session_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SessionRemoved: _TypeAlias = SessionRemoved  # noqa: Y015
+
+@_typing.final
+class WatchCaughtUp(_message.Message):
+    """Every session that existed when the watch was opened, or every row that changed after its token, was sent. Sent
+    again as a sign of life after 10 s without a frame.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchCaughtUp: _TypeAlias = WatchCaughtUp  # noqa: Y015

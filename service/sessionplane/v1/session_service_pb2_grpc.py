@@ -56,6 +56,31 @@ class SessionServiceStub(object):
                 request_serializer=sessionplane_dot_v1_dot_session__service__pb2.ListSessionsRequest.SerializeToString,
                 response_deserializer=sessionplane_dot_v1_dot_session__service__pb2.ListSessionsResponse.FromString,
                 _registered_method=True)
+        self.UpdateSession = channel.unary_unary(
+                '/sessionplane.v1.SessionService/UpdateSession',
+                request_serializer=sessionplane_dot_v1_dot_session__service__pb2.UpdateSessionRequest.SerializeToString,
+                response_deserializer=sessionplane_dot_v1_dot_session__service__pb2.UpdateSessionResponse.FromString,
+                _registered_method=True)
+        self.ResetSession = channel.unary_unary(
+                '/sessionplane.v1.SessionService/ResetSession',
+                request_serializer=sessionplane_dot_v1_dot_session__service__pb2.ResetSessionRequest.SerializeToString,
+                response_deserializer=sessionplane_dot_v1_dot_session__service__pb2.ResetSessionResponse.FromString,
+                _registered_method=True)
+        self.SuspendSession = channel.unary_unary(
+                '/sessionplane.v1.SessionService/SuspendSession',
+                request_serializer=sessionplane_dot_v1_dot_session__service__pb2.SuspendSessionRequest.SerializeToString,
+                response_deserializer=sessionplane_dot_v1_dot_session__service__pb2.SuspendSessionResponse.FromString,
+                _registered_method=True)
+        self.CloseSession = channel.unary_unary(
+                '/sessionplane.v1.SessionService/CloseSession',
+                request_serializer=sessionplane_dot_v1_dot_session__service__pb2.CloseSessionRequest.SerializeToString,
+                response_deserializer=sessionplane_dot_v1_dot_session__service__pb2.CloseSessionResponse.FromString,
+                _registered_method=True)
+        self.DeleteSession = channel.unary_unary(
+                '/sessionplane.v1.SessionService/DeleteSession',
+                request_serializer=sessionplane_dot_v1_dot_session__service__pb2.DeleteSessionRequest.SerializeToString,
+                response_deserializer=sessionplane_dot_v1_dot_session__service__pb2.DeleteSessionResponse.FromString,
+                _registered_method=True)
         self.StartRun = channel.unary_unary(
                 '/sessionplane.v1.SessionService/StartRun',
                 request_serializer=sessionplane_dot_v1_dot_session__service__pb2.StartRunRequest.SerializeToString,
@@ -65,6 +90,11 @@ class SessionServiceStub(object):
                 '/sessionplane.v1.SessionService/GetRun',
                 request_serializer=sessionplane_dot_v1_dot_session__service__pb2.GetRunRequest.SerializeToString,
                 response_deserializer=sessionplane_dot_v1_dot_session__service__pb2.GetRunResponse.FromString,
+                _registered_method=True)
+        self.ListRuns = channel.unary_unary(
+                '/sessionplane.v1.SessionService/ListRuns',
+                request_serializer=sessionplane_dot_v1_dot_session__service__pb2.ListRunsRequest.SerializeToString,
+                response_deserializer=sessionplane_dot_v1_dot_session__service__pb2.ListRunsResponse.FromString,
                 _registered_method=True)
         self.WaitRun = channel.unary_unary(
                 '/sessionplane.v1.SessionService/WaitRun',
@@ -91,6 +121,11 @@ class SessionServiceStub(object):
                 request_serializer=sessionplane_dot_v1_dot_session__service__pb2.ListEventsRequest.SerializeToString,
                 response_deserializer=sessionplane_dot_v1_dot_session__service__pb2.ListEventsResponse.FromString,
                 _registered_method=True)
+        self.WatchSessions = channel.unary_stream(
+                '/sessionplane.v1.SessionService/WatchSessions',
+                request_serializer=sessionplane_dot_v1_dot_session__service__pb2.WatchSessionsRequest.SerializeToString,
+                response_deserializer=sessionplane_dot_v1_dot_session__service__pb2.WatchSessionsResponse.FromString,
+                _registered_method=True)
 
 
 class SessionServiceServicer(object):
@@ -106,7 +141,8 @@ class SessionServiceServicer(object):
     def ResolveSession(self, request, context):
         """Key in, the one session out. However many callers, processes and retries ask for a new key at once, one
         session is created and all get it. An established key takes no lock and writes nothing.
-        Errors: KEY_INVALID, AGENT_MISMATCH, SESSION_NOT_FOUND, KEY_MISMATCH, KEY_BOUND, REQUEST_ID_REUSED.
+        Errors: KEY_INVALID, AGENT_MISMATCH, SESSION_NOT_FOUND, KEY_NOT_BOUND, SESSION_EXISTS, SESSION_ENDED,
+        SESSION_REPLACED, KEY_MISMATCH, KEY_BOUND, REQUEST_ID_REUSED, and with a run those of StartRun.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -122,7 +158,56 @@ class SessionServiceServicer(object):
 
     def ListSessions(self, request, context):
         """Lists the namespace's sessions, last changed first, in pages.
-        Errors: PAGE_TOKEN_INVALID, FIELD_INVALID.
+        Errors: FILTER_INVALID, PAGE_TOKEN_INVALID, FIELD_INVALID.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateSession(self, request, context):
+        """Changes what people gave a session: its labels and its name, in whatever state it is.
+        Errors: SESSION_NOT_FOUND, KEY_NOT_BOUND, ETAG_MISMATCH, FIELD_INVALID, REQUEST_ID_REUSED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResetSession(self, request, context):
+        """Moves a session's key to a new session, and creates one if nobody holds the key. The old session's runs end
+        INTERRUPTED/SESSION_ENDED, and it becomes final: readable, never to run again. The new one takes over its
+        labels. A session that never had a key is KEY_NOT_BOUND.
+        Errors: SESSION_NOT_FOUND, KEY_NOT_BOUND, SESSION_REPLACED, SESSION_ENDED, REQUEST_ID_REUSED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SuspendSession(self, request, context):
+        """Says that the client goes to the background for a while: an ACTIVE or DETACHED session becomes SUSPENDED. Its
+        runs go on. Whoever attaches makes it ACTIVE again; when the grace period is over it is ACTIVE if somebody is
+        attached, else DETACHED. A suspended session stays as it is; in any other state this is INVALID_TRANSITION.
+        Errors: SESSION_NOT_FOUND, KEY_NOT_BOUND, INVALID_TRANSITION, REQUEST_ID_REUSED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CloseSession(self, request, context):
+        """Ends a session. Runs without a runner end at once, REJECTED/SESSION_ENDED. A claimed run may finish until the
+        close timeout is over, and the session is CLOSING meanwhile; in a STARTING session it ends at once. A run that
+        is cut ends INTERRUPTED/SESSION_ENDED. A session that is CLOSING or ENDED stays as it is. The key stays: the
+        next StartRun brings the session back.
+        Errors: SESSION_NOT_FOUND, KEY_NOT_BOUND, REQUEST_ID_REUSED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteSession(self, request, context):
+        """Deletes a session: its runs end as in ResetSession, the key is free at once, streams are sent the log to its
+        end, and the id is SESSION_NOT_FOUND from here on. For 24 hours its runs can still be asked about by run id;
+        then everything is removed. Nothing to delete is OK with `deleted` false.
+        Errors: REQUEST_ID_REUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -131,14 +216,24 @@ class SessionServiceServicer(object):
     def StartRun(self, request, context):
         """Starts a run in a session, which is created if the key has none, or comes back if it has ended. With
         neither key nor id, a session without a key is created. The input is on disk before the answer.
-        Errors: RUN_IN_PROGRESS, RUN_QUEUE_FULL, RUN_ID_REUSED, SESSION_ENDED, SESSION_NOT_FOUND, LOG_FULL.
+        Errors: RUN_IN_PROGRESS, RUN_QUEUE_FULL, RUN_ID_REUSED, SESSION_ENDED, SESSION_NOT_FOUND, LOG_FULL,
+        REQUEST_ID_REUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetRun(self, request, context):
-        """Reads a run, with its input and its terminal. Errors: RUN_NOT_FOUND.
+        """Reads a run, with its input and its terminal. The id of an injected input means the run that it waits for or
+        that took it, here and wherever a run is read. Errors: RUN_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListRuns(self, request, context):
+        """Lists a session's runs, newest first, in pages.
+        Errors: SESSION_NOT_FOUND, KEY_NOT_BOUND, PAGE_TOKEN_INVALID, FIELD_INVALID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -155,7 +250,8 @@ class SessionServiceServicer(object):
     def Interrupt(self, request, context):
         """Asks that a run stop. OK means that the wish is on disk, never that the work has stopped: the stage says
         how far it has come, WaitRun waits for the end. Nothing to stop is OK with stage NO_OP.
-        Errors: SESSION_NOT_FOUND, KEY_NOT_BOUND, RUN_NOT_FOUND.
+        Errors: SESSION_NOT_FOUND, KEY_NOT_BOUND, RUN_NOT_FOUND, REQUEST_ID_REUSED, and with a
+        follow_up those of StartRun.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -186,6 +282,18 @@ class SessionServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchSessions(self, request, context):
+        """Follows the sessions of the namespace: first each one that exists, then `caught_up`, then each one that changes.
+        Only the newest row of a session is sent, so changes in quick succession may come as one. It never ends with OK.
+        Every frame carries a resume_token: a new call with the newest one is sent the rows that changed after it, and
+        what was removed since. When removed rows can no longer be told the token is TOKEN_COMPACTED: begin without one.
+        Errors: TOKEN_INVALID, TOKEN_COMPACTED, STORE_REPLACED, LOG_BEHIND_TOKEN, SLOW_CONSUMER, STREAM_LIMIT,
+        DISCONNECTED, DRAINING.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SessionServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -204,6 +312,31 @@ def add_SessionServiceServicer_to_server(servicer, server):
                     request_deserializer=sessionplane_dot_v1_dot_session__service__pb2.ListSessionsRequest.FromString,
                     response_serializer=sessionplane_dot_v1_dot_session__service__pb2.ListSessionsResponse.SerializeToString,
             ),
+            'UpdateSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateSession,
+                    request_deserializer=sessionplane_dot_v1_dot_session__service__pb2.UpdateSessionRequest.FromString,
+                    response_serializer=sessionplane_dot_v1_dot_session__service__pb2.UpdateSessionResponse.SerializeToString,
+            ),
+            'ResetSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResetSession,
+                    request_deserializer=sessionplane_dot_v1_dot_session__service__pb2.ResetSessionRequest.FromString,
+                    response_serializer=sessionplane_dot_v1_dot_session__service__pb2.ResetSessionResponse.SerializeToString,
+            ),
+            'SuspendSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.SuspendSession,
+                    request_deserializer=sessionplane_dot_v1_dot_session__service__pb2.SuspendSessionRequest.FromString,
+                    response_serializer=sessionplane_dot_v1_dot_session__service__pb2.SuspendSessionResponse.SerializeToString,
+            ),
+            'CloseSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.CloseSession,
+                    request_deserializer=sessionplane_dot_v1_dot_session__service__pb2.CloseSessionRequest.FromString,
+                    response_serializer=sessionplane_dot_v1_dot_session__service__pb2.CloseSessionResponse.SerializeToString,
+            ),
+            'DeleteSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteSession,
+                    request_deserializer=sessionplane_dot_v1_dot_session__service__pb2.DeleteSessionRequest.FromString,
+                    response_serializer=sessionplane_dot_v1_dot_session__service__pb2.DeleteSessionResponse.SerializeToString,
+            ),
             'StartRun': grpc.unary_unary_rpc_method_handler(
                     servicer.StartRun,
                     request_deserializer=sessionplane_dot_v1_dot_session__service__pb2.StartRunRequest.FromString,
@@ -213,6 +346,11 @@ def add_SessionServiceServicer_to_server(servicer, server):
                     servicer.GetRun,
                     request_deserializer=sessionplane_dot_v1_dot_session__service__pb2.GetRunRequest.FromString,
                     response_serializer=sessionplane_dot_v1_dot_session__service__pb2.GetRunResponse.SerializeToString,
+            ),
+            'ListRuns': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRuns,
+                    request_deserializer=sessionplane_dot_v1_dot_session__service__pb2.ListRunsRequest.FromString,
+                    response_serializer=sessionplane_dot_v1_dot_session__service__pb2.ListRunsResponse.SerializeToString,
             ),
             'WaitRun': grpc.unary_unary_rpc_method_handler(
                     servicer.WaitRun,
@@ -238,6 +376,11 @@ def add_SessionServiceServicer_to_server(servicer, server):
                     servicer.ListEvents,
                     request_deserializer=sessionplane_dot_v1_dot_session__service__pb2.ListEventsRequest.FromString,
                     response_serializer=sessionplane_dot_v1_dot_session__service__pb2.ListEventsResponse.SerializeToString,
+            ),
+            'WatchSessions': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchSessions,
+                    request_deserializer=sessionplane_dot_v1_dot_session__service__pb2.WatchSessionsRequest.FromString,
+                    response_serializer=sessionplane_dot_v1_dot_session__service__pb2.WatchSessionsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -339,6 +482,141 @@ class SessionService(object):
             _registered_method=True)
 
     @staticmethod
+    def UpdateSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sessionplane.v1.SessionService/UpdateSession',
+            sessionplane_dot_v1_dot_session__service__pb2.UpdateSessionRequest.SerializeToString,
+            sessionplane_dot_v1_dot_session__service__pb2.UpdateSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResetSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sessionplane.v1.SessionService/ResetSession',
+            sessionplane_dot_v1_dot_session__service__pb2.ResetSessionRequest.SerializeToString,
+            sessionplane_dot_v1_dot_session__service__pb2.ResetSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SuspendSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sessionplane.v1.SessionService/SuspendSession',
+            sessionplane_dot_v1_dot_session__service__pb2.SuspendSessionRequest.SerializeToString,
+            sessionplane_dot_v1_dot_session__service__pb2.SuspendSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CloseSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sessionplane.v1.SessionService/CloseSession',
+            sessionplane_dot_v1_dot_session__service__pb2.CloseSessionRequest.SerializeToString,
+            sessionplane_dot_v1_dot_session__service__pb2.CloseSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sessionplane.v1.SessionService/DeleteSession',
+            sessionplane_dot_v1_dot_session__service__pb2.DeleteSessionRequest.SerializeToString,
+            sessionplane_dot_v1_dot_session__service__pb2.DeleteSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def StartRun(request,
             target,
             options=(),
@@ -382,6 +660,33 @@ class SessionService(object):
             '/sessionplane.v1.SessionService/GetRun',
             sessionplane_dot_v1_dot_session__service__pb2.GetRunRequest.SerializeToString,
             sessionplane_dot_v1_dot_session__service__pb2.GetRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRuns(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sessionplane.v1.SessionService/ListRuns',
+            sessionplane_dot_v1_dot_session__service__pb2.ListRunsRequest.SerializeToString,
+            sessionplane_dot_v1_dot_session__service__pb2.ListRunsResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -517,6 +822,33 @@ class SessionService(object):
             '/sessionplane.v1.SessionService/ListEvents',
             sessionplane_dot_v1_dot_session__service__pb2.ListEventsRequest.SerializeToString,
             sessionplane_dot_v1_dot_session__service__pb2.ListEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchSessions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/sessionplane.v1.SessionService/WatchSessions',
+            sessionplane_dot_v1_dot_session__service__pb2.WatchSessionsRequest.SerializeToString,
+            sessionplane_dot_v1_dot_session__service__pb2.WatchSessionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -43,7 +43,8 @@ class SessionServiceStub:
     ResolveSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ResolveSessionRequest, _session_service_pb2.ResolveSessionResponse]
     """Key in, the one session out. However many callers, processes and retries ask for a new key at once, one
     session is created and all get it. An established key takes no lock and writes nothing.
-    Errors: KEY_INVALID, AGENT_MISMATCH, SESSION_NOT_FOUND, KEY_MISMATCH, KEY_BOUND, REQUEST_ID_REUSED.
+    Errors: KEY_INVALID, AGENT_MISMATCH, SESSION_NOT_FOUND, KEY_NOT_BOUND, SESSION_EXISTS, SESSION_ENDED,
+    SESSION_REPLACED, KEY_MISMATCH, KEY_BOUND, REQUEST_ID_REUSED, and with a run those of StartRun.
     """
     GetSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.GetSessionRequest, _session_service_pb2.GetSessionResponse]
     """Reads a session by id or key, without creating or touching anything.
@@ -51,15 +52,51 @@ class SessionServiceStub:
     """
     ListSessions: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ListSessionsRequest, _session_service_pb2.ListSessionsResponse]
     """Lists the namespace's sessions, last changed first, in pages.
-    Errors: PAGE_TOKEN_INVALID, FIELD_INVALID.
+    Errors: FILTER_INVALID, PAGE_TOKEN_INVALID, FIELD_INVALID.
+    """
+    UpdateSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.UpdateSessionRequest, _session_service_pb2.UpdateSessionResponse]
+    """Changes what people gave a session: its labels and its name, in whatever state it is.
+    Errors: SESSION_NOT_FOUND, KEY_NOT_BOUND, ETAG_MISMATCH, FIELD_INVALID, REQUEST_ID_REUSED.
+    """
+    ResetSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ResetSessionRequest, _session_service_pb2.ResetSessionResponse]
+    """Moves a session's key to a new session, and creates one if nobody holds the key. The old session's runs end
+    INTERRUPTED/SESSION_ENDED, and it becomes final: readable, never to run again. The new one takes over its
+    labels. A session that never had a key is KEY_NOT_BOUND.
+    Errors: SESSION_NOT_FOUND, KEY_NOT_BOUND, SESSION_REPLACED, SESSION_ENDED, REQUEST_ID_REUSED.
+    """
+    SuspendSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.SuspendSessionRequest, _session_service_pb2.SuspendSessionResponse]
+    """Says that the client goes to the background for a while: an ACTIVE or DETACHED session becomes SUSPENDED. Its
+    runs go on. Whoever attaches makes it ACTIVE again; when the grace period is over it is ACTIVE if somebody is
+    attached, else DETACHED. A suspended session stays as it is; in any other state this is INVALID_TRANSITION.
+    Errors: SESSION_NOT_FOUND, KEY_NOT_BOUND, INVALID_TRANSITION, REQUEST_ID_REUSED.
+    """
+    CloseSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.CloseSessionRequest, _session_service_pb2.CloseSessionResponse]
+    """Ends a session. Runs without a runner end at once, REJECTED/SESSION_ENDED. A claimed run may finish until the
+    close timeout is over, and the session is CLOSING meanwhile; in a STARTING session it ends at once. A run that
+    is cut ends INTERRUPTED/SESSION_ENDED. A session that is CLOSING or ENDED stays as it is. The key stays: the
+    next StartRun brings the session back.
+    Errors: SESSION_NOT_FOUND, KEY_NOT_BOUND, REQUEST_ID_REUSED.
+    """
+    DeleteSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.DeleteSessionRequest, _session_service_pb2.DeleteSessionResponse]
+    """Deletes a session: its runs end as in ResetSession, the key is free at once, streams are sent the log to its
+    end, and the id is SESSION_NOT_FOUND from here on. For 24 hours its runs can still be asked about by run id;
+    then everything is removed. Nothing to delete is OK with `deleted` false.
+    Errors: REQUEST_ID_REUSED.
     """
     StartRun: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.StartRunRequest, _session_service_pb2.StartRunResponse]
     """Starts a run in a session, which is created if the key has none, or comes back if it has ended. With
     neither key nor id, a session without a key is created. The input is on disk before the answer.
-    Errors: RUN_IN_PROGRESS, RUN_QUEUE_FULL, RUN_ID_REUSED, SESSION_ENDED, SESSION_NOT_FOUND, LOG_FULL.
+    Errors: RUN_IN_PROGRESS, RUN_QUEUE_FULL, RUN_ID_REUSED, SESSION_ENDED, SESSION_NOT_FOUND, LOG_FULL,
+    REQUEST_ID_REUSED.
     """
     GetRun: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.GetRunRequest, _session_service_pb2.GetRunResponse]
-    """Reads a run, with its input and its terminal. Errors: RUN_NOT_FOUND."""
+    """Reads a run, with its input and its terminal. The id of an injected input means the run that it waits for or
+    that took it, here and wherever a run is read. Errors: RUN_NOT_FOUND.
+    """
+    ListRuns: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ListRunsRequest, _session_service_pb2.ListRunsResponse]
+    """Lists a session's runs, newest first, in pages.
+    Errors: SESSION_NOT_FOUND, KEY_NOT_BOUND, PAGE_TOKEN_INVALID, FIELD_INVALID.
+    """
     WaitRun: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.WaitRunRequest, _session_service_pb2.WaitRunResponse]
     """Waits until the run has finished, and answers shortly before the call's deadline with the run as it is
     then (60 s without a deadline). Waiting never changes a run. Errors: RUN_NOT_FOUND.
@@ -67,7 +104,8 @@ class SessionServiceStub:
     Interrupt: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.InterruptRequest, _session_service_pb2.InterruptResponse]
     """Asks that a run stop. OK means that the wish is on disk, never that the work has stopped: the stage says
     how far it has come, WaitRun waits for the end. Nothing to stop is OK with stage NO_OP.
-    Errors: SESSION_NOT_FOUND, KEY_NOT_BOUND, RUN_NOT_FOUND.
+    Errors: SESSION_NOT_FOUND, KEY_NOT_BOUND, RUN_NOT_FOUND, REQUEST_ID_REUSED, and with a
+    follow_up those of StartRun.
     """
     GetInterrupt: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.GetInterruptRequest, _session_service_pb2.GetInterruptResponse]
     """Reads an interrupt at its present stage. Errors: INTERRUPT_NOT_FOUND."""
@@ -80,6 +118,14 @@ class SessionServiceStub:
     """
     ListEvents: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ListEventsRequest, _session_service_pb2.ListEventsResponse]
     """The same log as pages, oldest first. Errors: PAGE_TOKEN_INVALID, and those of a stream's token."""
+    WatchSessions: _grpc.UnaryStreamMultiCallable[_session_service_pb2.WatchSessionsRequest, _session_service_pb2.WatchSessionsResponse]
+    """Follows the sessions of the namespace: first each one that exists, then `caught_up`, then each one that changes.
+    Only the newest row of a session is sent, so changes in quick succession may come as one. It never ends with OK.
+    Every frame carries a resume_token: a new call with the newest one is sent the rows that changed after it, and
+    what was removed since. When removed rows can no longer be told the token is TOKEN_COMPACTED: begin without one.
+    Errors: TOKEN_INVALID, TOKEN_COMPACTED, STORE_REPLACED, LOG_BEHIND_TOKEN, SLOW_CONSUMER, STREAM_LIMIT,
+    DISCONNECTED, DRAINING.
+    """
 
 @_typing.type_check_only
 class SessionServiceAsyncStub(SessionServiceStub):
@@ -96,7 +142,8 @@ class SessionServiceAsyncStub(SessionServiceStub):
     ResolveSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ResolveSessionRequest, _session_service_pb2.ResolveSessionResponse]  # type: ignore[assignment]
     """Key in, the one session out. However many callers, processes and retries ask for a new key at once, one
     session is created and all get it. An established key takes no lock and writes nothing.
-    Errors: KEY_INVALID, AGENT_MISMATCH, SESSION_NOT_FOUND, KEY_MISMATCH, KEY_BOUND, REQUEST_ID_REUSED.
+    Errors: KEY_INVALID, AGENT_MISMATCH, SESSION_NOT_FOUND, KEY_NOT_BOUND, SESSION_EXISTS, SESSION_ENDED,
+    SESSION_REPLACED, KEY_MISMATCH, KEY_BOUND, REQUEST_ID_REUSED, and with a run those of StartRun.
     """
     GetSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.GetSessionRequest, _session_service_pb2.GetSessionResponse]  # type: ignore[assignment]
     """Reads a session by id or key, without creating or touching anything.
@@ -104,15 +151,51 @@ class SessionServiceAsyncStub(SessionServiceStub):
     """
     ListSessions: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ListSessionsRequest, _session_service_pb2.ListSessionsResponse]  # type: ignore[assignment]
     """Lists the namespace's sessions, last changed first, in pages.
-    Errors: PAGE_TOKEN_INVALID, FIELD_INVALID.
+    Errors: FILTER_INVALID, PAGE_TOKEN_INVALID, FIELD_INVALID.
+    """
+    UpdateSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.UpdateSessionRequest, _session_service_pb2.UpdateSessionResponse]  # type: ignore[assignment]
+    """Changes what people gave a session: its labels and its name, in whatever state it is.
+    Errors: SESSION_NOT_FOUND, KEY_NOT_BOUND, ETAG_MISMATCH, FIELD_INVALID, REQUEST_ID_REUSED.
+    """
+    ResetSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ResetSessionRequest, _session_service_pb2.ResetSessionResponse]  # type: ignore[assignment]
+    """Moves a session's key to a new session, and creates one if nobody holds the key. The old session's runs end
+    INTERRUPTED/SESSION_ENDED, and it becomes final: readable, never to run again. The new one takes over its
+    labels. A session that never had a key is KEY_NOT_BOUND.
+    Errors: SESSION_NOT_FOUND, KEY_NOT_BOUND, SESSION_REPLACED, SESSION_ENDED, REQUEST_ID_REUSED.
+    """
+    SuspendSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.SuspendSessionRequest, _session_service_pb2.SuspendSessionResponse]  # type: ignore[assignment]
+    """Says that the client goes to the background for a while: an ACTIVE or DETACHED session becomes SUSPENDED. Its
+    runs go on. Whoever attaches makes it ACTIVE again; when the grace period is over it is ACTIVE if somebody is
+    attached, else DETACHED. A suspended session stays as it is; in any other state this is INVALID_TRANSITION.
+    Errors: SESSION_NOT_FOUND, KEY_NOT_BOUND, INVALID_TRANSITION, REQUEST_ID_REUSED.
+    """
+    CloseSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.CloseSessionRequest, _session_service_pb2.CloseSessionResponse]  # type: ignore[assignment]
+    """Ends a session. Runs without a runner end at once, REJECTED/SESSION_ENDED. A claimed run may finish until the
+    close timeout is over, and the session is CLOSING meanwhile; in a STARTING session it ends at once. A run that
+    is cut ends INTERRUPTED/SESSION_ENDED. A session that is CLOSING or ENDED stays as it is. The key stays: the
+    next StartRun brings the session back.
+    Errors: SESSION_NOT_FOUND, KEY_NOT_BOUND, REQUEST_ID_REUSED.
+    """
+    DeleteSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.DeleteSessionRequest, _session_service_pb2.DeleteSessionResponse]  # type: ignore[assignment]
+    """Deletes a session: its runs end as in ResetSession, the key is free at once, streams are sent the log to its
+    end, and the id is SESSION_NOT_FOUND from here on. For 24 hours its runs can still be asked about by run id;
+    then everything is removed. Nothing to delete is OK with `deleted` false.
+    Errors: REQUEST_ID_REUSED.
     """
     StartRun: _aio.UnaryUnaryMultiCallable[_session_service_pb2.StartRunRequest, _session_service_pb2.StartRunResponse]  # type: ignore[assignment]
     """Starts a run in a session, which is created if the key has none, or comes back if it has ended. With
     neither key nor id, a session without a key is created. The input is on disk before the answer.
-    Errors: RUN_IN_PROGRESS, RUN_QUEUE_FULL, RUN_ID_REUSED, SESSION_ENDED, SESSION_NOT_FOUND, LOG_FULL.
+    Errors: RUN_IN_PROGRESS, RUN_QUEUE_FULL, RUN_ID_REUSED, SESSION_ENDED, SESSION_NOT_FOUND, LOG_FULL,
+    REQUEST_ID_REUSED.
     """
     GetRun: _aio.UnaryUnaryMultiCallable[_session_service_pb2.GetRunRequest, _session_service_pb2.GetRunResponse]  # type: ignore[assignment]
-    """Reads a run, with its input and its terminal. Errors: RUN_NOT_FOUND."""
+    """Reads a run, with its input and its terminal. The id of an injected input means the run that it waits for or
+    that took it, here and wherever a run is read. Errors: RUN_NOT_FOUND.
+    """
+    ListRuns: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ListRunsRequest, _session_service_pb2.ListRunsResponse]  # type: ignore[assignment]
+    """Lists a session's runs, newest first, in pages.
+    Errors: SESSION_NOT_FOUND, KEY_NOT_BOUND, PAGE_TOKEN_INVALID, FIELD_INVALID.
+    """
     WaitRun: _aio.UnaryUnaryMultiCallable[_session_service_pb2.WaitRunRequest, _session_service_pb2.WaitRunResponse]  # type: ignore[assignment]
     """Waits until the run has finished, and answers shortly before the call's deadline with the run as it is
     then (60 s without a deadline). Waiting never changes a run. Errors: RUN_NOT_FOUND.
@@ -120,7 +203,8 @@ class SessionServiceAsyncStub(SessionServiceStub):
     Interrupt: _aio.UnaryUnaryMultiCallable[_session_service_pb2.InterruptRequest, _session_service_pb2.InterruptResponse]  # type: ignore[assignment]
     """Asks that a run stop. OK means that the wish is on disk, never that the work has stopped: the stage says
     how far it has come, WaitRun waits for the end. Nothing to stop is OK with stage NO_OP.
-    Errors: SESSION_NOT_FOUND, KEY_NOT_BOUND, RUN_NOT_FOUND.
+    Errors: SESSION_NOT_FOUND, KEY_NOT_BOUND, RUN_NOT_FOUND, REQUEST_ID_REUSED, and with a
+    follow_up those of StartRun.
     """
     GetInterrupt: _aio.UnaryUnaryMultiCallable[_session_service_pb2.GetInterruptRequest, _session_service_pb2.GetInterruptResponse]  # type: ignore[assignment]
     """Reads an interrupt at its present stage. Errors: INTERRUPT_NOT_FOUND."""
@@ -133,6 +217,14 @@ class SessionServiceAsyncStub(SessionServiceStub):
     """
     ListEvents: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ListEventsRequest, _session_service_pb2.ListEventsResponse]  # type: ignore[assignment]
     """The same log as pages, oldest first. Errors: PAGE_TOKEN_INVALID, and those of a stream's token."""
+    WatchSessions: _aio.UnaryStreamMultiCallable[_session_service_pb2.WatchSessionsRequest, _session_service_pb2.WatchSessionsResponse]  # type: ignore[assignment]
+    """Follows the sessions of the namespace: first each one that exists, then `caught_up`, then each one that changes.
+    Only the newest row of a session is sent, so changes in quick succession may come as one. It never ends with OK.
+    Every frame carries a resume_token: a new call with the newest one is sent the rows that changed after it, and
+    what was removed since. When removed rows can no longer be told the token is TOKEN_COMPACTED: begin without one.
+    Errors: TOKEN_INVALID, TOKEN_COMPACTED, STORE_REPLACED, LOG_BEHIND_TOKEN, SLOW_CONSUMER, STREAM_LIMIT,
+    DISCONNECTED, DRAINING.
+    """
 
 class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
     """What callers and subscribers do: find the one session of a key, start runs in it, follow its events, stop
@@ -152,7 +244,8 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_session_service_pb2.ResolveSessionResponse, _abc.Awaitable[_session_service_pb2.ResolveSessionResponse]]:
         """Key in, the one session out. However many callers, processes and retries ask for a new key at once, one
         session is created and all get it. An established key takes no lock and writes nothing.
-        Errors: KEY_INVALID, AGENT_MISMATCH, SESSION_NOT_FOUND, KEY_MISMATCH, KEY_BOUND, REQUEST_ID_REUSED.
+        Errors: KEY_INVALID, AGENT_MISMATCH, SESSION_NOT_FOUND, KEY_NOT_BOUND, SESSION_EXISTS, SESSION_ENDED,
+        SESSION_REPLACED, KEY_MISMATCH, KEY_BOUND, REQUEST_ID_REUSED, and with a run those of StartRun.
         """
 
     @_abc_1.abstractmethod
@@ -172,7 +265,66 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.ListSessionsResponse, _abc.Awaitable[_session_service_pb2.ListSessionsResponse]]:
         """Lists the namespace's sessions, last changed first, in pages.
-        Errors: PAGE_TOKEN_INVALID, FIELD_INVALID.
+        Errors: FILTER_INVALID, PAGE_TOKEN_INVALID, FIELD_INVALID.
+        """
+
+    @_abc_1.abstractmethod
+    def UpdateSession(
+        self,
+        request: _session_service_pb2.UpdateSessionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_session_service_pb2.UpdateSessionResponse, _abc.Awaitable[_session_service_pb2.UpdateSessionResponse]]:
+        """Changes what people gave a session: its labels and its name, in whatever state it is.
+        Errors: SESSION_NOT_FOUND, KEY_NOT_BOUND, ETAG_MISMATCH, FIELD_INVALID, REQUEST_ID_REUSED.
+        """
+
+    @_abc_1.abstractmethod
+    def ResetSession(
+        self,
+        request: _session_service_pb2.ResetSessionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_session_service_pb2.ResetSessionResponse, _abc.Awaitable[_session_service_pb2.ResetSessionResponse]]:
+        """Moves a session's key to a new session, and creates one if nobody holds the key. The old session's runs end
+        INTERRUPTED/SESSION_ENDED, and it becomes final: readable, never to run again. The new one takes over its
+        labels. A session that never had a key is KEY_NOT_BOUND.
+        Errors: SESSION_NOT_FOUND, KEY_NOT_BOUND, SESSION_REPLACED, SESSION_ENDED, REQUEST_ID_REUSED.
+        """
+
+    @_abc_1.abstractmethod
+    def SuspendSession(
+        self,
+        request: _session_service_pb2.SuspendSessionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_session_service_pb2.SuspendSessionResponse, _abc.Awaitable[_session_service_pb2.SuspendSessionResponse]]:
+        """Says that the client goes to the background for a while: an ACTIVE or DETACHED session becomes SUSPENDED. Its
+        runs go on. Whoever attaches makes it ACTIVE again; when the grace period is over it is ACTIVE if somebody is
+        attached, else DETACHED. A suspended session stays as it is; in any other state this is INVALID_TRANSITION.
+        Errors: SESSION_NOT_FOUND, KEY_NOT_BOUND, INVALID_TRANSITION, REQUEST_ID_REUSED.
+        """
+
+    @_abc_1.abstractmethod
+    def CloseSession(
+        self,
+        request: _session_service_pb2.CloseSessionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_session_service_pb2.CloseSessionResponse, _abc.Awaitable[_session_service_pb2.CloseSessionResponse]]:
+        """Ends a session. Runs without a runner end at once, REJECTED/SESSION_ENDED. A claimed run may finish until the
+        close timeout is over, and the session is CLOSING meanwhile; in a STARTING session it ends at once. A run that
+        is cut ends INTERRUPTED/SESSION_ENDED. A session that is CLOSING or ENDED stays as it is. The key stays: the
+        next StartRun brings the session back.
+        Errors: SESSION_NOT_FOUND, KEY_NOT_BOUND, REQUEST_ID_REUSED.
+        """
+
+    @_abc_1.abstractmethod
+    def DeleteSession(
+        self,
+        request: _session_service_pb2.DeleteSessionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_session_service_pb2.DeleteSessionResponse, _abc.Awaitable[_session_service_pb2.DeleteSessionResponse]]:
+        """Deletes a session: its runs end as in ResetSession, the key is free at once, streams are sent the log to its
+        end, and the id is SESSION_NOT_FOUND from here on. For 24 hours its runs can still be asked about by run id;
+        then everything is removed. Nothing to delete is OK with `deleted` false.
+        Errors: REQUEST_ID_REUSED.
         """
 
     @_abc_1.abstractmethod
@@ -183,7 +335,8 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_session_service_pb2.StartRunResponse, _abc.Awaitable[_session_service_pb2.StartRunResponse]]:
         """Starts a run in a session, which is created if the key has none, or comes back if it has ended. With
         neither key nor id, a session without a key is created. The input is on disk before the answer.
-        Errors: RUN_IN_PROGRESS, RUN_QUEUE_FULL, RUN_ID_REUSED, SESSION_ENDED, SESSION_NOT_FOUND, LOG_FULL.
+        Errors: RUN_IN_PROGRESS, RUN_QUEUE_FULL, RUN_ID_REUSED, SESSION_ENDED, SESSION_NOT_FOUND, LOG_FULL,
+        REQUEST_ID_REUSED.
         """
 
     @_abc_1.abstractmethod
@@ -192,7 +345,19 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.GetRunRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.GetRunResponse, _abc.Awaitable[_session_service_pb2.GetRunResponse]]:
-        """Reads a run, with its input and its terminal. Errors: RUN_NOT_FOUND."""
+        """Reads a run, with its input and its terminal. The id of an injected input means the run that it waits for or
+        that took it, here and wherever a run is read. Errors: RUN_NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
+    def ListRuns(
+        self,
+        request: _session_service_pb2.ListRunsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_session_service_pb2.ListRunsResponse, _abc.Awaitable[_session_service_pb2.ListRunsResponse]]:
+        """Lists a session's runs, newest first, in pages.
+        Errors: SESSION_NOT_FOUND, KEY_NOT_BOUND, PAGE_TOKEN_INVALID, FIELD_INVALID.
+        """
 
     @_abc_1.abstractmethod
     def WaitRun(
@@ -212,7 +377,8 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_session_service_pb2.InterruptResponse, _abc.Awaitable[_session_service_pb2.InterruptResponse]]:
         """Asks that a run stop. OK means that the wish is on disk, never that the work has stopped: the stage says
         how far it has come, WaitRun waits for the end. Nothing to stop is OK with stage NO_OP.
-        Errors: SESSION_NOT_FOUND, KEY_NOT_BOUND, RUN_NOT_FOUND.
+        Errors: SESSION_NOT_FOUND, KEY_NOT_BOUND, RUN_NOT_FOUND, REQUEST_ID_REUSED, and with a
+        follow_up those of StartRun.
         """
 
     @_abc_1.abstractmethod
@@ -243,5 +409,19 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.ListEventsResponse, _abc.Awaitable[_session_service_pb2.ListEventsResponse]]:
         """The same log as pages, oldest first. Errors: PAGE_TOKEN_INVALID, and those of a stream's token."""
+
+    @_abc_1.abstractmethod
+    def WatchSessions(
+        self,
+        request: _session_service_pb2.WatchSessionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_session_service_pb2.WatchSessionsResponse], _abc.AsyncIterator[_session_service_pb2.WatchSessionsResponse]]:
+        """Follows the sessions of the namespace: first each one that exists, then `caught_up`, then each one that changes.
+        Only the newest row of a session is sent, so changes in quick succession may come as one. It never ends with OK.
+        Every frame carries a resume_token: a new call with the newest one is sent the rows that changed after it, and
+        what was removed since. When removed rows can no longer be told the token is TOKEN_COMPACTED: begin without one.
+        Errors: TOKEN_INVALID, TOKEN_COMPACTED, STORE_REPLACED, LOG_BEHIND_TOKEN, SLOW_CONSUMER, STREAM_LIMIT,
+        DISCONNECTED, DRAINING.
+        """
 
 def add_SessionServiceServicer_to_server(servicer: SessionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
