@@ -333,6 +333,35 @@ def test_the_kind_follows_from_the_shape(raw: str, kind: KeyKind) -> None:
     assert canonical(raw, settings=PLAIN, agent="ops").kind is kind
 
 
+@pytest.mark.parametrize(
+    ("raw", "thread"),
+    [
+        ("main:thread:5", True),
+        ("direct:bo:thread:8", True),
+        ("telegram:work:direct:7:thread:8", True),
+        ("telegram:group:7:topic:8", True),
+        ("slack:channel:c1:thread:17.5", True),
+        ("matrix:channel:!R:example.org:Thread:$E", True),
+        ("main", False),
+        ("telegram:group:7", False),
+        ("telegram:group:7:topic", False),
+        ("telegram:group:thread:8", False),
+        ("direct:topic:8", False),
+        ("main:group:topic:8", False),
+        ("thread:direct:7", False),
+        ("book:topic:8", False),
+        ("thread:8", False),
+        ("cron:j:thread:8", False),
+        ("hook:mail:thread:8", False),
+        ("subagent:direct:7:thread:8", False),
+    ],
+)
+def test_a_thread_hangs_on_a_conversation(raw: str, thread: bool) -> None:
+    """The words `thread` and `topic` make one behind main, a peer or a room; in an id they mean nothing."""
+    assert canonical(raw, settings=PLAIN).is_thread is thread
+    assert canonical(raw, settings=PLAIN, agent="ops").is_thread is thread
+
+
 # The value
 
 

@@ -1,7 +1,7 @@
 """The one canonicaliser: any spelling of a session key in, the one `SessionKey` out.
 
-Owns the order of the rules in `key_rules`, who owns a key, which parts keep their case and what kind of
-conversation a key names. Must never look anything up, read a clock, or mend what it does not
+Owns the order of the rules in `key_rules`, who owns a key and which parts keep their case. What a shape
+means is told by `key_shapes`. Must never look anything up, read a clock, or mend what it does not
 understand: a key that breaks a rule is refused by that rule's name. No second implementation may
 exist, here or elsewhere: `explain` runs the code of `canonical` and listens to it.
 
@@ -16,7 +16,6 @@ import re
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Final
 
 from sessionplane.domain.errors import AgentMismatch, FieldInvalid, KeyInvalid, LimitExceeded
@@ -29,6 +28,15 @@ from sessionplane.domain.key_rules import (
     fold,
     is_canonical_segment,
     refused_character,
+)
+from sessionplane.domain.key_shapes import (
+    KIND_BY_FIRST_WORD,
+    KIND_BY_MARKER,
+    MAIN,
+    KeyKind,
+    is_thread,
+    kind_of,
+    marker_index,
 )
 from sessionplane.domain.limits import DEFAULT, Limits
 
@@ -50,30 +58,8 @@ __all__ = [
 KEY_RULES_VERSION: Final[int] = 1
 """Rises with every change that gives any text another canonical form; the database records it."""
 
-_MAIN: Final = "main"
 _RESERVED: Final = frozenset({"global", "unknown"})
 _STORED: Final = re.compile(r"agent:([a-z0-9][a-z0-9_-]{0,63}):(.+)")
-
-
-class KeyKind(StrEnum):
-    """What a key is about, told from its shape for policy and listing; never a part of its identity."""
-
-    MAIN = "main"
-    CUSTOM = "custom"
-    DIRECT = "direct"
-    GROUP = "group"
-    CHANNEL = "channel"
-    SUBAGENT = "subagent"
-    CRON = "cron"
-    HOOK = "hook"
-    ACP = "acp"
-
-
-# An id may hold colons (Matrix), so a :thread: or :topic: behind it never changes the kind.
-_KIND_BY_FIRST_WORD: Final = {
-    kind.value: kind for kind in (KeyKind.DIRECT, KeyKind.SUBAGENT, KeyKind.CRON, KeyKind.HOOK, KeyKind.ACP)
-}
-_KIND_BY_MARKER: Final = {kind.value: kind for kind in (KeyKind.DIRECT, KeyKind.GROUP, KeyKind.CHANNEL)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,15 +75,15 @@ class OpaquePeer:
     whole_tail: bool = False
 
     def __post_init__(self) -> None:
-        if not is_canonical_segment(self.channel) or self.channel in _KIND_BY_FIRST_WORD:
+        if not is_canonical_segment(self.channel) or self.channel in KIND_BY_FIRST_WORD:
             raise ValueError(
                 f"The channel {excerpt(self.channel)} of opaque_peers must be one segment in lower case"
-                f" without spaces, and none of {', '.join(_KIND_BY_FIRST_WORD)}."
+                f" without spaces, and none of {', '.join(KIND_BY_FIRST_WORD)}."
             )
-        if not self.markers or not self.markers <= _KIND_BY_MARKER.keys():
+        if not self.markers or not self.markers <= KIND_BY_MARKER.keys():
             raise ValueError(
                 f"The markers of channel {self.channel} in opaque_peers must be"
-                f" some of {', '.join(_KIND_BY_MARKER)}."
+                f" some of {', '.join(KIND_BY_MARKER)}."
             )
 
 
@@ -115,8 +101,8 @@ class KeySettings:
     Raises ValueError with a sentence for the operator.
     """
 
-    default_agent: str = _MAIN
-    main_key: str = _MAIN
+    default_agent: str = MAIN
+    main_key: str = MAIN
     agents: frozenset[str] | None = None
     opaque_peers: tuple[OpaquePeer, ...] = DEFAULT_OPAQUE_PEERS
 
@@ -153,13 +139,12 @@ class SessionKey:
     @property
     def kind(self) -> KeyKind:
         """What this key is about; a shape that is none of the known ones is `custom`."""
-        if self.rest == _MAIN:
-            return KeyKind.MAIN
-        segments = self.rest.split(":")
-        if len(segments) > 1 and (kind := _KIND_BY_FIRST_WORD.get(segments[0])):
-            return kind
-        marker = _marker_index(segments)
-        return _KIND_BY_MARKER[segments[marker]] if marker else KeyKind.CUSTOM
+        return kind_of(self.rest)
+
+    @property
+    def is_thread(self) -> bool:
+        """Whether it is a :thread: or :topic: of another conversation."""
+        return is_thread(self.rest)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -243,8 +228,8 @@ def _derive(
     agent, rest = _owned(text, settings, asked, field, note)
     rest = _unwrapped(agent, rest, field, note)
     rest = _folded(agent, rest, settings, note)
-    if rest == settings.main_key and rest != _MAIN:
-        rest = _MAIN
+    if rest == settings.main_key and rest != MAIN:
+        rest = MAIN
         note(Rule.MAIN_KEY, agent, rest)
     if rest in _RESERVED:
         raise _refused(field, Rule.RESERVED, f"{rest} is a reserved name; choose another")
@@ -325,7 +310,7 @@ def _folded(agent: str, rest: str, settings: KeySettings, note: _Note) -> str:
 
 def _opaque_indexes(segments: list[str], settings: KeySettings) -> list[int]:
     """Which segments keep their case, told from the folded ones."""
-    marker = _marker_index(segments)
+    marker = marker_index(segments)
     for peer in settings.opaque_peers if marker else ():
         if peer.channel == segments[0] and segments[marker] in peer.markers:
             span = range(marker + 1, len(segments) if peer.whole_tail else marker + 2)
@@ -333,16 +318,6 @@ def _opaque_indexes(segments: list[str], settings: KeySettings) -> list[int]:
             threads = [index for index in span[1:-1] if segments[index] == "thread"]
             return [index for index in span if index not in threads[-1:]]
     return []
-
-
-def _marker_index(segments: list[str]) -> int:
-    """Where `<channel>:<marker>:<id>` or `<channel>:<account>:direct:<id>` has its marker; 0 for neither."""
-    match segments:
-        case [_, marker, _, *_] if marker in _KIND_BY_MARKER:
-            return 1
-        case [_, _, KeyKind.DIRECT, _, *_]:
-            return 2
-    return 0
 
 
 def _is_full(text: str) -> bool:
