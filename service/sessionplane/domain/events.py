@@ -52,10 +52,10 @@ class SessionChanged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionMoved:
-    """The session gained (`holds`) or lost its key."""
+    """The session gained (`holds`) or lost its key; None if one was deleted that held none."""
 
     kind: ClassVar = EventKind.SESSION_MOVED
-    key: SessionKey
+    key: SessionKey | None
     reason: MoveReason
     other_session_id: str = ""
     holds: bool

@@ -77,7 +77,7 @@ def claim(tx: Tx, request: ClaimRequest, context: Context) -> Claimed | None:
         run = tx.next_pending(namespace, request.pool)
     if run is None:
         return None
-    session = sessions.require(tx, namespace, run.session_id)
+    session = sessions.require_row(tx, namespace, run.session_id)
     if routing.route(Verb.CLAIM, session) is Action.DECLINE:
         return Claimed(run=get_run(tx, namespace, run.run_id), lease=None)
     if run.state is RunState.PENDING:

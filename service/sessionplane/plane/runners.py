@@ -191,10 +191,13 @@ def finish(tx: Tx, request: FinishRequest, context: Context) -> Finished:
 
 
 def _finished_before(tx: Tx, run: Run, request: FinishRequest, context: Context) -> Finished:
-    """Answer a report on a run that has ended: a repeat is nothing new, another one is kept beside the log's end."""
+    """Answer a report on a run that has ended: a repeat is nothing new, another one is kept beside the log's end, while
+    the session is not deleted.
+    """
     if run.report_fingerprint == request.fingerprint:
         return Finished(result=FinishResult.DUPLICATE, run=run)
-    if not run.late_fingerprint:
+    session = sessions.require_row(tx, run.namespace, run.session_id)
+    if not run.late_fingerprint and session.deleted_at_ms is None:
         text, _ = lane.cut_text(request.report.output_text or "", context.limits.terminal_text_bytes_max)
         late = LateResult(run_id=run.run_id, report=replace(request.report, output_text=text))
         tx.append(run.session_id, late, at_ms=context.now_ms)

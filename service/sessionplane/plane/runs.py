@@ -12,7 +12,7 @@ from sessionplane.domain.sessions import Interaction, Session, SessionCause
 from sessionplane.plane import admission, lane, sessions
 from sessionplane.plane.admission import RunSpec
 from sessionplane.plane.context import Call, Context, recall, remember
-from sessionplane.plane.sessions import SessionRef, View, require
+from sessionplane.plane.sessions import SessionRef, View
 from sessionplane.store.contract import ReadTx, Tx
 
 
@@ -57,7 +57,9 @@ def get_run(tx: ReadTx, namespace: str, run_id: str) -> RunView:
     """Read a run. Raises RunNotFound."""
     run = require_run(tx, namespace, run_id)
     position = tx.queue_position(run) if run.state is RunState.QUEUED else 0
-    return RunView(run=run, session=require(tx, namespace, run.session_id), queue_position=position)
+    return RunView(
+        run=run, session=sessions.require_row(tx, namespace, run.session_id), queue_position=position
+    )
 
 
 def start(tx: Tx, request: StartRequest, context: Context) -> Started:

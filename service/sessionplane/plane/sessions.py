@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 from sessionplane.domain import routing
 from sessionplane.domain.errors import KeyBound, KeyNotBound, SessionNotFound
@@ -57,13 +58,13 @@ def view(tx: ReadTx, session: Session) -> View:
 
 def view_after(tx: ReadTx, session: Session) -> View:
     """Show a session that was written in this transaction, as its row is now."""
-    return view(tx, require(tx, session.namespace, session.session_id))
+    return view(tx, require_row(tx, session.namespace, session.session_id))
 
 
 def find(tx: ReadTx, namespace: str, ref: SessionRef) -> Session | None:
     """Return the session that the reference names; None if its key is not bound.
 
-    Raises SessionNotFound for an unknown id.
+    Raises SessionNotFound for an unknown id, and for a deleted one with the time.
     """
     if ref.key is not None:
         return tx.session_by_key(namespace, ref.key)
@@ -71,7 +72,19 @@ def find(tx: ReadTx, namespace: str, ref: SessionRef) -> Session | None:
 
 
 def require(tx: ReadTx, namespace: str, session_id: str) -> Session:
-    """Return the session of that id. Raises SessionNotFound."""
+    """Return the session of that id. Raises SessionNotFound, also if it was deleted, with the time."""
+    session = require_row(tx, namespace, session_id)
+    if session.deleted_at_ms is not None:
+        deleted_at = datetime.fromtimestamp(session.deleted_at_ms / 1000, UTC)
+        raise SessionNotFound(session_id=session_id, deleted_at=deleted_at.isoformat(timespec="seconds"))
+    return session
+
+
+def require_row(tx: ReadTx, namespace: str, session_id: str) -> Session:
+    """Return the session of that id, also while it is deleted: what is known by a run's id outlives it for a while.
+
+    Raises SessionNotFound.
+    """
     session = tx.session(namespace, session_id)
     if session is None:
         raise SessionNotFound(session_id=session_id)
@@ -96,8 +109,12 @@ def create(
     labels: Mapping[str, str] | None = None,
     display_name: str = "",
     visibility: Visibility = Visibility.VISIBLE,
+    reason: MoveReason = MoveReason.CREATED,
+    previous_session_id: str = "",
 ) -> Session:
-    """Mint a session: the one place where a session id comes from."""
+    """Mint a session: the one place where a session id comes from. Its key has no pointer yet; `previous_session_id`
+    had it before.
+    """
     session = Session(
         session_id=context.new_id(SESSION_ID),
         namespace=namespace,
@@ -111,6 +128,7 @@ def create(
         last_interaction_at_ms=context.now_ms if interaction is Interaction.USER else None,
         updated_at_ms=context.now_ms,
         quiet_since_ms=context.judged_ms,
+        previous_session_id=previous_session_id,
     )
     session = _with_due(session, context)
     tx.add_session(session)
@@ -119,16 +137,25 @@ def create(
     )
     tx.append(session.session_id, born, at_ms=context.now_ms)
     if key is not None:
-        take_key(tx, context, session, key, MoveReason.CREATED)
+        take_key(tx, context, session, key, reason, other_session_id=previous_session_id)
     return session
 
 
-def take_key(tx: Tx, context: Context, session: Session, key: SessionKey, reason: MoveReason) -> None:
-    """Point the key at the session, for the first time, and say so in its log."""
+def take_key(
+    tx: Tx,
+    context: Context,
+    session: Session,
+    key: SessionKey,
+    reason: MoveReason,
+    *,
+    other_session_id: str = "",
+) -> None:
+    """Point the key, which nobody holds, at the session, and say so in its log with whoever held it before."""
     holder = tx.bind_key(session.namespace, key, session.session_id)
     if holder != session.session_id:
         raise KeyBound(session_id=holder)
-    tx.append(session.session_id, SessionMoved(key=key, reason=reason, holds=True), at_ms=context.now_ms)
+    moved = SessionMoved(key=key, reason=reason, other_session_id=other_session_id, holds=True)
+    tx.append(session.session_id, moved, at_ms=context.now_ms)
 
 
 def save(tx: Tx, session: Session, context: Context) -> Session:

@@ -185,7 +185,7 @@ def _target(tx: ReadTx, request: StreamRequest) -> Session:
         run = tx.run(request.namespace, request.run_id)
         if run is None:
             raise RunNotFound(run_id=request.run_id)
-        return sessions.require(tx, request.namespace, run.session_id)
+        return sessions.require_row(tx, request.namespace, run.session_id)
     session = sessions.find(tx, request.namespace, ref)
     if session is None:
         raise KeyNotBound(canonical_key=ref.key)

@@ -92,7 +92,7 @@ def _session_changed(event: event_pb2.Event, body: events.SessionChanged) -> Non
 
 def _session_moved(event: event_pb2.Event, body: events.SessionMoved) -> None:
     message = event.session_moved
-    message.key = body.key.text
+    message.key = body.key.text if body.key is not None else ""
     message.reason = _MOVE_REASON[body.reason]
     message.other_session_id = body.other_session_id
     message.holds = body.holds

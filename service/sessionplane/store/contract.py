@@ -138,6 +138,9 @@ class Tx(ReadTx, Protocol):
     def bind_key(self, namespace: str, key: SessionKey, session_id: str) -> str:
         """Insert the key's pointer, unless it is there; return the session id that it names then."""
 
+    def release_key(self, namespace: str, key: SessionKey, session_id: str) -> bool:
+        """Delete the key's pointer if it names this session; say whether it did."""
+
     def add_run(self, run: Run) -> None:
         """Insert a run. Raises KeyError if the namespace has one of that id."""
 

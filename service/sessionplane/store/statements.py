@@ -101,6 +101,8 @@ TOUCH_SESSION = """
 POINTER = "SELECT session_id FROM keys WHERE namespace = ? AND key = ?"
 # A new pointer; a rival's stays.
 BIND_KEY = "INSERT INTO keys (namespace, key, session_id) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
+# Takes a pointer from the session that it names.
+RELEASE_KEY = "DELETE FROM keys WHERE namespace = ? AND key = ? AND session_id = ?"
 # The newest change number of a namespace.
 CHANGE_NUMBER = "SELECT change_number FROM namespaces WHERE namespace = ?"
 # Keeps the newest change number.

@@ -102,6 +102,9 @@ class SqliteTx(SqliteReadTx):
         (holder,) = self._execute(sql.POINTER, (namespace, key.text)).fetchone()
         return str(holder)
 
+    def release_key(self, namespace: str, key: SessionKey, session_id: str) -> bool:
+        return self._execute(sql.RELEASE_KEY, (namespace, key.text, session_id)).rowcount == 1
+
     def add_run(self, run: Run) -> None:
         self._insert(sql.ADD_RUN, rows.run_row(run))
         self._insert(sql.ADD_INPUT, rows.input_row(run))

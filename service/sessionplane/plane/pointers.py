@@ -1,0 +1,77 @@
+"""How a key leaves a session: the pointer moves here and nowhere else, always with an event that says why and to whom.
+
+A session that lost its key is final: it stays readable by its id and never runs again. Its log ends with its runs'
+terminals, its change to ENDED, and `session_moved`, in this order and in the transaction of whatever moved the key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from sessionplane.domain.events import SessionMoved
+from sessionplane.domain.sessions import Interaction, MoveReason, Session, SessionCause, Visibility, allows
+from sessionplane.plane import lane, sessions
+from sessionplane.plane.context import Context
+from sessionplane.store.contract import Tx
+
+
+def hand_over(
+    tx: Tx,
+    old: Session,
+    reason: MoveReason,
+    context: Context,
+    *,
+    interaction: Interaction = Interaction.USER,
+    visibility: Visibility = Visibility.VISIBLE,
+    labels: Mapping[str, str] | None = None,
+    display_name: str = "",
+) -> Session:
+    """Move the key from the session that holds it to a new one, which is returned as its row is now. The labels and
+    the name of the old one are carried over; those that are given win.
+    """
+    _release(tx, old)
+    new = sessions.create(
+        tx,
+        context,
+        namespace=old.namespace,
+        key=old.key,
+        interaction=interaction,
+        labels={**old.labels, **(labels or {})},
+        display_name=display_name or old.display_name,
+        visibility=visibility,
+        reason=reason,
+        previous_session_id=old.session_id,
+    )
+    retire(tx, old, reason, context, successor_id=new.session_id)
+    return sessions.require(tx, new.namespace, new.session_id)
+
+
+def delete(tx: Tx, session: Session, context: Context) -> Session:
+    """Hide a session and free its key. Its rows stay for a while, for whoever knows a run's id."""
+    held = session.key if _release(tx, session) else None
+    session = _end(tx, session, SessionCause.DELETED, context)
+    session = replace(session, final=True, deleted_at_ms=context.judged_ms)
+    session = sessions.save(tx, session, context)
+    lost = SessionMoved(key=held, reason=MoveReason.DELETED, holds=False)
+    tx.append(session.session_id, lost, at_ms=context.now_ms)
+    return session
+
+
+def retire(tx: Tx, session: Session, reason: MoveReason, context: Context, *, successor_id: str) -> Session:
+    """Make a session final whose key the successor has taken."""
+    session = _end(tx, session, SessionCause.SUPERSEDED, context)
+    session = sessions.save(tx, replace(session, final=True, superseded_by=successor_id), context)
+    lost = SessionMoved(key=session.key, reason=reason, other_session_id=successor_id, holds=False)
+    tx.append(session.session_id, lost, at_ms=context.now_ms)
+    return session
+
+
+def _release(tx: Tx, session: Session) -> bool:
+    """Take the pointer from the session; False if it had none."""
+    return session.key is not None and tx.release_key(session.namespace, session.key, session.session_id)
+
+
+def _end(tx: Tx, session: Session, cause: SessionCause, context: Context) -> Session:
+    """End the session with everything in it, unless it has ended before."""
+    return lane.end_all(tx, session, cause, context) if allows(session.state, cause) else session
