@@ -37,6 +37,8 @@ class Limits:
     request_bytes_max: int = _bound(1 * _MIB + 64 * _KIB, "a request message")
     labels_max: int = _bound(32, "labels of a session or run")
     labels_bytes_max: int = _bound(4 * _KIB, "all labels of a session or run together")
+    filter_bytes_max: int = _bound(4 * _KIB, "the text of a list's filter")
+    filter_conditions_max: int = _bound(32, "conditions in a list's filter")
 
     # What an answer may hold.
     page_sessions_max: int = _bound(1_000, "sessions in a page")
