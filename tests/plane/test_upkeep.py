@@ -11,7 +11,7 @@ import pytest
 from sessionplane.domain.errors import LeaseLost, StorageFull
 from sessionplane.domain.runs import RunState
 from sessionplane.domain.sessions import SessionState
-from sessionplane.plane import lifecycle, upkeep
+from sessionplane.plane import upkeep
 from sessionplane.plane.leases import RunRef
 from tests.support.planes import KEY, LEASE_MS, NAMESPACE, START_MS, Bench, lose_the_commit, open_bench
 from tests.support.stores import HeldWriter
@@ -20,14 +20,6 @@ from tests.support.story import ending
 
 def end_of(bench: Bench, run_id: str) -> str:
     return ending(bench.check_end(run_id).run_terminal)
-
-
-async def active_session(bench: Bench, name: str = KEY) -> str:
-    """A session that works while one subscriber watches."""
-    run = await bench.running(name)
-    await bench.attach(run.session_id)
-    await bench.publish(run.run_id, "a")
-    return run.session_id
 
 
 async def test_a_runner_that_was_heard_and_fell_silent_has_lost(bench: Bench) -> None:
@@ -249,68 +241,6 @@ async def test_rows_that_cannot_be_dealt_with_do_not_stop_the_sweep(tmp_path: Pa
         assert bench.contents()["requests"] == []
 
 
-async def test_the_last_subscriber_is_waited_for(bench: Bench) -> None:
-    """ACTIVE lasts through the linger behind the last subscriber, and becomes DETACHED with its end."""
-    session_id = await active_session(bench)
-    await bench.detach(session_id)
-    await bench.pass_time(bench.limits.detach_linger_ms - 1)
-    assert bench.session().state is SessionState.ACTIVE
-    await bench.pass_time(1)
-    assert bench.session().state is SessionState.DETACHED
-    assert bench.story()[-1] == "session ACTIVE>DETACHED"
-
-
-async def test_who_comes_back_in_time_was_never_away(bench: Bench) -> None:
-    """A reload of the page is no change of state, and the next departure lingers in full."""
-    session_id = await active_session(bench)
-    await bench.detach(session_id)
-    await bench.pass_time(bench.limits.detach_linger_ms - 1)
-    await bench.attach(session_id)
-    await bench.pass_time(bench.limits.detach_linger_ms)
-    assert bench.session().state is SessionState.ACTIVE
-    await bench.detach(session_id)
-    await bench.pass_time(bench.limits.detach_linger_ms - 1)
-    assert bench.session().state is SessionState.ACTIVE
-
-
-async def test_one_of_two_subscribers_is_not_the_last(bench: Bench) -> None:
-    """While somebody is there nothing lingers."""
-    session_id = await active_session(bench)
-    await bench.attach(session_id)
-    await bench.detach(session_id)
-    await bench.pass_time(bench.limits.detach_linger_ms * 2)
-    assert bench.session().state is SessionState.ACTIVE
-
-
-async def test_a_session_elsewhere_is_left_alone(bench: Bench) -> None:
-    """A linger that ends while the session is not ACTIVE changes nothing but the linger."""
-    run = await bench.running()
-    await bench.attach(run.session_id)
-    await bench.detach(run.session_id)
-    head = bench.session().head_sequence
-    await bench.heartbeat(run.run_id)
-    await bench.pass_time(bench.limits.detach_linger_ms)
-    assert bench.session().head_sequence == head
-    assert bench.contents()["lingers"] == {}
-
-
-async def test_a_settlement_that_was_lost_comes_again(bench: Bench) -> None:
-    """When the commit that detaches a session is lost, the next sweep finds it again."""
-    session_id = await active_session(bench)
-    await bench.detach(session_id)
-    bench.clock.advance(bench.limits.detach_linger_ms)
-    async with HeldWriter(bench.store):
-        name = (NAMESPACE, session_id)
-        settled = bench.plane.execute(lambda tx, use: lifecycle.settle_presence(tx, name, use))
-        lost = bench.plane.execute(lose_the_commit)
-    for each in (settled, lost):
-        with pytest.raises(StorageFull):
-            await each
-    assert bench.session().state is SessionState.ACTIVE
-    await bench.plane.sweeper.sweep()
-    assert bench.session().state is SessionState.DETACHED
-
-
 async def test_request_ids_are_forgotten_as_fast_as_they_come(tmp_path: Path) -> None:
     """One sweep forgets more than one step of them, or they would grow for ever."""
     async with open_bench(tmp_path / "plane.db", upkeep_step_max=2, request_id_ms=1_000) as bench:
@@ -374,8 +304,8 @@ async def test_a_restart_keeps_deadlines_and_graces(bench: Bench) -> None:
 async def test_nobody_is_attached_after_a_restart(tmp_path: Path) -> None:
     """ACTIVE sessions that nobody returns to within the linger become DETACHED, in steps, and no others."""
     async with open_bench(tmp_path / "plane.db", upkeep_step_max=2) as bench:
-        gone = [await active_session(bench, f"k{number}") for number in range(5)]
-        back = await active_session(bench, "back")
+        gone = [await bench.active(f"k{number}") for number in range(5)]
+        back = await bench.active("back")
         await bench.reopen()
         await bench.attach(back)
         await bench.pass_time(bench.limits.detach_linger_ms - 1)

@@ -184,6 +184,13 @@ class Bench:
         assert claimed is not None
         return claimed.run.run
 
+    async def active(self, name: str = KEY) -> str:
+        """Have a run under way that a subscriber follows; returns the session's id."""
+        run = await self.running(name)
+        await self.attach(run.session_id)
+        await self.publish(run.run_id, "a")
+        return run.session_id
+
     async def publish(self, run_id: str, *events: str | Published, first: int = 0, token: str = "") -> Heard:
         """Publish text, or whatever else."""
         bodies = [OutputDelta(text=each) if isinstance(each, str) else each for each in events]
