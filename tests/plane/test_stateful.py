@@ -38,6 +38,7 @@ from tests.support.model import (
     Model,
 )
 from tests.support.planes import Bench
+from tests.support.rows import broken
 from tests.support.story import check_log, ending, terminals
 
 T = TypeVar("T")
@@ -214,6 +215,10 @@ class PlaneMachine(RuleBasedStateMachine):
         else:
             self.model.restart(away_ms)
             self.wait(self.bench.reopen(after_ms=away_ms))
+
+    @invariant()
+    def nothing_is_broken(self) -> None:
+        assert broken(self.bench.database) == {}
 
     @invariant()
     def all_is_as_the_model_says(self) -> None:

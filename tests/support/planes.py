@@ -37,7 +37,7 @@ from sessionplane.store.contract import Tx
 from sessionplane.store.sqlite import SqliteStore, open_store
 from sessionplane.v1.event_pb2 import Event
 from tests.support.clock import Counting, FakeClock
-from tests.support.rows import rows
+from tests.support.rows import broken, rows
 from tests.support.story import check_log, story
 
 T = TypeVar("T")
@@ -80,6 +80,8 @@ class Bench:
         self.limits = limits
         self.clock = FakeClock()
         self.ids = Counting()
+        self.forged = False
+        """Whether rows were written past the use cases."""
         self.tokens: dict[str, str] = {}
         """The lease token that a run was last claimed with."""
 
@@ -108,7 +110,8 @@ class Bench:
         return await self.plane.execute(lambda tx, context: use_case(tx, *given, context, **named))
 
     async def write(self, change: Callable[[Tx, Context], T]) -> T:
-        """Change rows past the use cases, to reach what no use case of this release leads to."""
+        """Change rows past the use cases, to reach what none of them leads to."""
+        self.forged = True
         return await self.plane.execute(change)
 
     async def settled(self) -> None:
@@ -338,7 +341,7 @@ def lose_the_commit(tx: Any, _context: object) -> None:
 
 @asynccontextmanager
 async def open_bench(database: Path, **bounds: int) -> AsyncIterator[Bench]:
-    """Open a plane, and close its file in the end."""
+    """Open a plane, and close its file in the end, in which nothing may be broken then."""
     made = Bench(database, Limits(**bounds))
     made.open()
     await made.plane.start()
@@ -346,3 +349,4 @@ async def open_bench(database: Path, **bounds: int) -> AsyncIterator[Bench]:
         yield made
     finally:
         await made.store.close()
+    assert made.forged or broken(database) == {}

@@ -15,6 +15,7 @@ from sessionplane import app
 from sessionplane.domain.limits import Limits
 from sessionplane.settings import Settings
 from sessionplane_client import Backoff, Client
+from tests.support.rows import broken
 from tests.support.wire import Wire, wired
 
 BOUNDS: dict[str, int] = {
@@ -45,7 +46,9 @@ class Served:
 async def serving(
     database: Path, *, limits: dict[str, int] | None = None, **given: Any
 ) -> AsyncIterator[Served]:
-    """Serve a file until the context is left, then stop as SIGTERM does. `given` are further settings."""
+    """Serve a file until the context is left, then stop as SIGTERM does. `given` are further settings. Nothing may be
+    broken in the file then.
+    """
     bounds = Limits(**(BOUNDS | (limits or {})))
     settings = Settings(listen="127.0.0.1:0", db=database, limits=bounds, **given)
     async with (
@@ -54,3 +57,4 @@ async def serving(
         Client(server.address, backoff=AT_ONCE) as client,
     ):
         yield Served(address=server.address, database=database, wire=wire, client=client, running=server)
+    assert broken(database) == {}

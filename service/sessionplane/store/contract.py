@@ -53,6 +53,13 @@ class Committed:
     topics: Sequence[Topic]
 
 
+class Violations(NamedTuple):
+    """How many rows break an invariant, and some of them by name."""
+
+    count: int
+    examples: Sequence[str]
+
+
 class ReadTx(Protocol):
     """One consistent snapshot."""
 
@@ -121,6 +128,9 @@ class ReadTx(Protocol):
         """Join the run's deltas up to `bytes_max` bytes of UTF-8, cut between two characters; False if cut.
         The deltas lie behind first_output_sequence (0: there are none).
         """
+
+    def violations(self, invariant: str, *, limit: int) -> Violations:
+        """Say what breaks one of `invariants.INVARIANTS`: how many rows, and some of them. Walks whole tables."""
 
 
 class Tx(ReadTx, Protocol):

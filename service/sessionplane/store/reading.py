@@ -21,7 +21,8 @@ from sessionplane.domain.runs import Run
 from sessionplane.domain.sessions import Session
 from sessionplane.store import codec, rows
 from sessionplane.store import statements as sql
-from sessionplane.store.contract import Request
+from sessionplane.store.contract import Request, Violations
+from sessionplane.store.invariants import INVARIANTS, counted, examples
 
 _CHAIN_BYTES = 16
 _INTEGER_MAX = 2**63 - 1
@@ -146,6 +147,12 @@ class SqliteReadTx:
                 if room < 0:
                     return pieces.decode(errors="ignore"), False
         return pieces.decode(), True
+
+    def violations(self, invariant: str, *, limit: int) -> Violations:
+        asked = INVARIANTS[invariant]
+        (count,) = self._query(counted(asked), ()).fetchone()
+        found = self._query(examples(asked), (limit,)).fetchall() if count else []
+        return Violations(count, [str(row[0]) for row in found])
 
     def _check_end(self, session_id: str, sequence: int) -> None:
         """Refuse a log whose last entries are gone: waiting for them would never end."""
