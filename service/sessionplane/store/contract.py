@@ -56,7 +56,7 @@ class Committed:
 class Violations(NamedTuple):
     """How many rows break an invariant, and some of them by name."""
 
-    count: int
+    total: int
     examples: Sequence[str]
 
 

@@ -150,9 +150,9 @@ class SqliteReadTx:
 
     def violations(self, invariant: str, *, limit: int) -> Violations:
         asked = INVARIANTS[invariant]
-        (count,) = self._query(counted(asked), ()).fetchone()
-        found = self._query(examples(asked), (limit,)).fetchall() if count else []
-        return Violations(count, [str(row[0]) for row in found])
+        (total,) = self._query(counted(asked), ()).fetchone()
+        found = self._query(examples(asked), (limit,)).fetchall() if total else []
+        return Violations(total, [str(row[0]) for row in found])
 
     def _check_end(self, session_id: str, sequence: int) -> None:
         """Refuse a log whose last entries are gone: waiting for them would never end."""
