@@ -11,7 +11,7 @@ import pytest
 from sessionplane.domain.interrupts import InterruptMode, InterruptStage
 from sessionplane.domain.routing import ROUTES, Verb
 from sessionplane.domain.runs import FinishResult, RunDisposition, RunOutcome, RunState
-from sessionplane.domain.sessions import Resolution, SessionCause, SessionState
+from sessionplane.domain.sessions import Resolution, SessionCause, SessionState, Visibility
 from sessionplane.domain.streams import ClosingReason
 from sessionplane.domain.tokens import parse_resume_token, stamp
 from sessionplane.rpc import render
@@ -24,6 +24,7 @@ from tests.support.planes import KEY, LEASE_MS, Bench
 ENUMS: list[tuple[Any, Mapping[Any, int], Any]] = [
     (SessionState, render.SESSION_STATES, session_pb2.SessionState),
     (SessionCause, render.SESSION_CAUSES, session_pb2.SessionCause),
+    (Visibility, render.VISIBILITIES, session_pb2.Visibility),
     (Resolution, render.RESOLUTIONS, session_pb2.Resolution),
     (RunState, render.RUN_STATES, run_pb2.RunState),
     (RunDisposition, render.DISPOSITIONS, run_pb2.RunDisposition),
@@ -76,6 +77,7 @@ async def test_a_session_is_shown_whole(bench: Bench) -> None:
         queued_run_count=2,
         labels={"a": "b"},
         display_name="Ada",
+        visibility=Visibility.INTERNAL,
         started_at_ms=2_000,
         last_interaction_at_ms=3_000,
         updated_at_ms=4_000,
@@ -95,6 +97,7 @@ async def test_a_session_is_shown_whole(bench: Bench) -> None:
     assert (shown.active_run_id, shown.queued_run_count, shown.attached_count) == ("run_1", 2, 0)
     assert (shown.head_sequence, shown.floor_sequence, shown.etag) == (9, 4, "ff")
     assert (dict(shown.labels), shown.display_name) == ({"a": "b"}, "Ada")
+    assert shown.visibility == session_pb2.VISIBILITY_INTERNAL
     assert (shown.previous_session_id, shown.superseded_by) == ("ses_0", "ses_2")
     times = [
         shown.create_time,

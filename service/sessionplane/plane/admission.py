@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from sessionplane.domain.errors import RunInProgress, RunQueueFull
+from sessionplane.domain import routing
+from sessionplane.domain.errors import RunInProgress, RunQueueFull, SessionEnded
 from sessionplane.domain.events import InputRecorded, InputStage, RunChanged
+from sessionplane.domain.routing import Action, Verb
 from sessionplane.domain.runs import Run, RunPolicy, RunState
-from sessionplane.domain.sessions import Interaction, Session
+from sessionplane.domain.sessions import Interaction, Session, SessionCause
 from sessionplane.plane import lane, sessions
 from sessionplane.plane.context import Context, run_topic
 from sessionplane.store.contract import Tx
@@ -30,6 +32,21 @@ class RunSpec:
     run_timeout_ms: int
     labels: Mapping[str, str] = field(default_factory=dict)
     fingerprint: bytes
+
+
+def ready(tx: Tx, session: Session, context: Context) -> Session:
+    """Return the session as one that takes runs: as it is, or brought back, as the routing table says.
+
+    Raises SessionEnded with the successor for a final one.
+    """
+    action = routing.route(Verb.START_RUN, session)
+    if action is Action.REFUSE_FINAL:
+        raise SessionEnded(session_id=session.session_id, successor=session.superseded_by)
+    if action is Action.END_THEN_RESUME:
+        session = lane.end_all(tx, session, SessionCause.CLOSED, context)
+    if action is not Action.ADMIT:
+        session = sessions.move(tx, session, SessionCause.RESUMED, context)
+    return session
 
 
 def admit(tx: Tx, session: Session, spec: RunSpec, interaction: Interaction, context: Context) -> Run:
@@ -68,13 +85,11 @@ def admit(tx: Tx, session: Session, spec: RunSpec, interaction: Interaction, con
         changed = RunChanged(from_state=None, to_state=RunState.QUEUED)
         tx.append(session.session_id, changed, run_id=run_id, at_ms=context.now_ms)
     tx.add_run(run)
-    user = interaction is Interaction.USER
     held = replace(
         session,
         active_run_id=session.active_run_id or run_id,
         queued_run_count=session.queued_run_count + waits,
-        last_interaction_at_ms=context.now_ms if user else session.last_interaction_at_ms,
     )
-    sessions.save(tx, held, context)
+    sessions.save(tx, sessions.touched(held, interaction, context), context)
     tx.wake(run_topic(run.namespace, run_id))
     return run

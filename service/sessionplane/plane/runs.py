@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sessionplane.domain import routing
-from sessionplane.domain.errors import RunIdReused, RunNotFound, SessionEnded
-from sessionplane.domain.routing import Action, Verb
+from sessionplane.domain.errors import RunIdReused, RunNotFound
 from sessionplane.domain.runs import Run, RunDisposition, RunState
-from sessionplane.domain.sessions import Interaction, Session, SessionCause
-from sessionplane.plane import admission, lane, sessions
+from sessionplane.domain.sessions import Interaction, Session
+from sessionplane.plane import admission, sessions
 from sessionplane.plane.admission import RunSpec
 from sessionplane.plane.context import Call, Context, recall, remember
 from sessionplane.plane.sessions import SessionRef, View
@@ -73,7 +71,7 @@ def start(tx: Tx, request: StartRequest, context: Context) -> Started:
         return _started(tx, namespace, repeated.run_id, RunDisposition(repeated.detail))
     if request.run.run_id and tx.run(namespace, request.run.run_id) is not None:
         return _duplicate(tx, namespace, request.run)
-    session = _ready(tx, request, context)
+    session = admission.ready(tx, _find(tx, request, context), context)
     run = admission.admit(tx, session, request.run, request.interaction, context)
     disposition = RunDisposition(run.state.value)
     remember(tx, request.call, context, session_id=session.session_id, run_id=run.run_id, detail=disposition)
@@ -98,18 +96,11 @@ def _duplicate(tx: ReadTx, namespace: str, spec: RunSpec) -> Started:
     return _started(tx, namespace, known.run_id, RunDisposition.DUPLICATE)
 
 
-def _ready(tx: Tx, request: StartRequest, context: Context) -> Session:
-    """Return a session that takes runs: found, created or brought back, as the routing table says."""
+def _find(tx: Tx, request: StartRequest, context: Context) -> Session:
+    """Return the session that is meant, created if its key has none or nothing is named."""
     namespace = request.call.namespace
     session = sessions.find(tx, namespace, request.session) if request.session else None
-    action = routing.route(Verb.START_RUN, session)
-    if session is None:
-        key = request.session.key if request.session else None
-        return sessions.create(tx, context, namespace=namespace, key=key, interaction=request.interaction)
-    if action is Action.REFUSE_FINAL:
-        raise SessionEnded(session_id=session.session_id, successor=session.superseded_by)
-    if action is Action.END_THEN_RESUME:
-        session = lane.end_all(tx, session, SessionCause.CLOSED, context)
-    if action is not Action.ADMIT:
-        session = sessions.move(tx, session, SessionCause.RESUMED, context)
-    return session
+    if session is not None:
+        return session
+    key = request.session.key if request.session else None
+    return sessions.create(tx, context, namespace=namespace, key=key, interaction=request.interaction)

@@ -167,6 +167,15 @@ def save(tx: Tx, session: Session, context: Context) -> Session:
     return session
 
 
+def touched(session: Session, interaction: Interaction, context: Context) -> Session:
+    """Return the session as an interaction leaves it, not yet written: a person keeps it alive and makes a hidden one
+    visible, machinery does neither.
+    """
+    if interaction is not Interaction.USER:
+        return session
+    return replace(session, last_interaction_at_ms=context.now_ms, visibility=Visibility.VISIBLE)
+
+
 def _with_due(session: Session, context: Context) -> Session:
     due_ms = due_at_ms(session, judged_ms=context.judged_ms, limits=context.limits)
     return session if due_ms == session.due_at_ms else replace(session, due_at_ms=due_ms)

@@ -13,7 +13,7 @@ from sessionplane.domain.events import Place
 from sessionplane.domain.interrupts import Interrupt, InterruptMode, InterruptStage
 from sessionplane.domain.routing import Action
 from sessionplane.domain.runs import FinishResult, Run, RunDisposition, RunState
-from sessionplane.domain.sessions import Resolution, Session, SessionCause, SessionState
+from sessionplane.domain.sessions import Resolution, Session, SessionCause, SessionState, Visibility
 from sessionplane.domain.streams import ClosingReason
 from sessionplane.domain.tokens import TokenWriter
 from sessionplane.plane.claims import LeaseView
@@ -34,6 +34,7 @@ def _numbers(kind: type[StrEnum], wire: Any) -> Mapping[Any, Any]:
 
 SESSION_STATES = _numbers(SessionState, session_pb2.SessionState)
 SESSION_CAUSES = _numbers(SessionCause, session_pb2.SessionCause)
+VISIBILITIES = _numbers(Visibility, session_pb2.Visibility)
 RESOLUTIONS = _numbers(Resolution, session_pb2.Resolution)
 RUN_STATES = _numbers(RunState, run_pb2.RunState)
 DISPOSITIONS = _numbers(RunDisposition, run_pb2.RunDisposition)
@@ -86,6 +87,7 @@ def session(plane: ControlPlane, row: Session) -> session_pb2.Session:
         floor_sequence=row.floor_sequence,
         labels=row.labels,
         display_name=row.display_name,
+        visibility=VISIBILITIES[row.visibility],
         create_time=timestamp(row.created_at_ms),
         start_time=timestamp(row.started_at_ms),
         last_interaction_time=timestamp(row.last_interaction_at_ms),
