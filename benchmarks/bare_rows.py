@@ -92,7 +92,7 @@ def resolve_steps(number: int, raw_key: str) -> list[Step]:
     entries = [_entry(session_id, 1, born), _entry(session_id, 2, bound)]
     return [
         Step(sql.ADD_SESSION, rows.session_row(_session(key, session_id), number)),
-        Step(sql.BIND_KEY, (NAMESPACE, key.text, session_id)),
+        Step(sql.BIND_KEY, (NAMESPACE, key.text, session_id, key.text)),
         *_append(session_id, entries),
         Step(sql.SAVE_CHANGE_NUMBER, (NAMESPACE, number)),
     ]

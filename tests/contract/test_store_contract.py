@@ -12,11 +12,12 @@ import pytest
 from sessionplane.domain.errors import Draining, Overloaded, RunNotFound
 from sessionplane.domain.events import Entry, EventKind, Place
 from sessionplane.domain.interrupts import InterruptMode, InterruptStage
+from sessionplane.domain.keys import from_stored
 from sessionplane.domain.limits import Limits
 from sessionplane.domain.runs import Run, RunOutcome, RunState
 from sessionplane.domain.sessions import Session, SessionCause, SessionState
 from sessionplane.store import codec
-from sessionplane.store.contract import Committed, ReadTx, Request, Store, Topic, Tx
+from sessionplane.store.contract import Committed, Pointer, ReadTx, Request, Store, Topic, Tx
 from sessionplane.v1.session_service_pb2 import EventBatch
 from tests.support.stores import ClosableStore, HeldWriter, OpenStore
 from tests.support.values import (
@@ -213,6 +214,16 @@ class TestSessions:
         assert store.read(lambda tx: tx.session(NAMESPACE, ONE)) is None
 
 
+class TestFacts:
+    async def test_a_fact_is_what_was_saved_last(self, store: Store) -> None:
+        """Unknown names are None, and a fact outlives nothing but a later one."""
+        assert store.read(lambda tx: tx.fact("key_settings")) is None
+        for value in ("1", "2"):
+            await store.submit(lambda tx, value=value: tx.save_fact("key_settings", value))
+        assert store.read(lambda tx: tx.fact("key_settings")) == "2"
+        assert store.read(lambda tx: tx.fact("store_id")) == store.store_id
+
+
 class TestKeys:
     async def test_a_key_names_its_session(self, store: Store) -> None:
         """One pointer for each namespace and key."""
@@ -230,6 +241,49 @@ class TestKeys:
         await store.submit(lambda tx: tx.bind_key(NAMESPACE, key(), ONE))
         assert await store.submit(lambda tx: tx.bind_key(NAMESPACE, key(), session_id(2))) == ONE
         assert await store.submit(lambda tx: tx.bind_key("other", key(), session_id(2))) == session_id(2)
+
+    async def test_a_pointer_keeps_the_spelling_that_made_it(self, store: Store) -> None:
+        """Whoever finds or takes the key later does not change it; a key that nobody spelled is its own."""
+        spelled, echoed = (from_stored("agent:main:x", spelling=each) for each in (" X ", ""))
+        await store.submit(lambda tx: tx.bind_key(NAMESPACE, spelled, ONE))
+        await store.submit(lambda tx: tx.bind_key(NAMESPACE, echoed, session_id(2)))
+        await store.submit(lambda tx: tx.bind_key("other", echoed, ONE))
+        first = store.read(lambda tx: tx.pointer(NAMESPACE, echoed))
+        second = store.read(lambda tx: tx.pointer("other", echoed))
+        assert first == Pointer(namespace=NAMESPACE, key=spelled, session_id=ONE)
+        assert second is not None
+        assert (first.key.spelling, second.key.spelling) == (" X ", "agent:main:x")
+        assert store.read(lambda tx: tx.pointer(NAMESPACE, key("y"))) is None
+
+    async def test_a_released_key_is_told_as_it_was_spelled(self, store: Store) -> None:
+        """It is free then; who does not hold it releases nothing."""
+        spelled = from_stored("agent:main:x", spelling="X")
+        await store.submit(lambda tx: tx.bind_key(NAMESPACE, spelled, ONE))
+        assert await store.submit(lambda tx: tx.release_key(NAMESPACE, key("x"), session_id(2))) is None
+        assert await store.submit(lambda tx: tx.release_key("other", key("x"), ONE)) is None
+        released = await store.submit(lambda tx: tx.release_key(NAMESPACE, key("x"), ONE))
+        assert released is not None
+        assert (released, released.spelling) == (spelled, "X")
+        assert store.read(lambda tx: tx.pointer(NAMESPACE, key("x"))) is None
+
+    async def test_all_pointers_are_read_in_pages(self, store: Store) -> None:
+        """By namespace and key, each once, strictly behind the last one of the page before."""
+
+        def use_case(tx: Tx) -> None:
+            for namespace in ("b", "a"):
+                for rest in ("y", "x", "z"):
+                    tx.bind_key(namespace, key(rest), ONE)
+
+        await store.submit(use_case)
+        found = [("", "")]
+
+        def page(tx: ReadTx) -> list[Pointer]:
+            return tx.pointers(after=found[-1], limit=2)
+
+        while some := store.read(page):
+            assert len(some) <= 2
+            found += [(each.namespace, each.key.text) for each in some]
+        assert found[1:] == [(namespace, key(rest).text) for namespace in "ab" for rest in "xyz"]
 
     async def test_a_pointer_may_come_before_its_session(self, store: Store) -> None:
         """A use case binds and creates in the order that suits it."""

@@ -382,6 +382,31 @@ def test_what_the_store_wrote_is_split_as_it_was() -> None:
     assert from_stored(key.text) == key
 
 
+@pytest.mark.parametrize(
+    ("raw", "agent", "spelling"),
+    [
+        (" Settings2\t", "", "Settings2"),
+        ("Settings2", "Ops", "agent:ops:Settings2"),
+        ("AGENT:Ops:Settings2", "ops", "AGENT:Ops:Settings2"),
+        ("signal:group:AbC", "", "signal:group:AbC"),
+        ("agent:main:agent:main:Home", "", "agent:main:agent:main:Home"),
+        ("e\u0301", "", "\u00e9"),
+    ],
+)
+def test_a_key_remembers_how_it_was_spelled(raw: str, agent: str, spelling: str) -> None:
+    """What the caller wrote stays, without the white space around it and with the request's agent in front."""
+    assert canonical(raw, settings=HOME, agent=agent).spelling == spelling
+
+
+def test_a_spelling_is_no_part_of_the_identity() -> None:
+    """Two spellings of one key are one value, which a dictionary finds under either; a stored key has none."""
+    one, other = (canonical(raw, settings=PLAIN) for raw in ("Settings2", "agent:main:settings2"))
+    assert (one, hash(one)) == (other, hash(other))
+    assert not one < other
+    assert from_stored(one.text) == one
+    assert from_stored(one.text).spelling == ""
+
+
 @pytest.mark.parametrize("text", ["", "settings2", "agent:main", "agent:main:", "agent:Main:x", "agent::x"])
 def test_a_stored_text_that_is_no_key_is_a_defect(text: str) -> None:
     """The store never wrote these, so reading one is no refusal of a request."""
@@ -559,6 +584,21 @@ def test_a_canonical_key_is_its_own_canonical_form(raw: str, key_settings: KeySe
             assert canonical(again, settings=key_settings) == key
             assert canonical(again, settings=key_settings, agent=key.agent) == key
         assert canonical(key.rest, settings=key_settings, agent=key.agent) == key
+
+
+@thorough
+@given(raw=KEYS, first=KEY_SETTINGS, second=KEY_SETTINGS, agent=HINTS)
+def test_a_spelling_means_what_was_written(
+    raw: str, first: KeySettings, second: KeySettings, agent: str
+) -> None:
+    """Under any other settings the spelling alone is read as the text and the agent of the request would be."""
+    key = attempt(raw, first, agent)
+    if isinstance(key, SessionKey):
+        expected = attempt(raw, second, agent)
+        again = attempt(key.spelling, second)
+        if isinstance(expected, SessionKey) and not isinstance(again, LimitExceeded):
+            assert isinstance(again, SessionKey)
+            assert (again, again.spelling) == (expected, key.spelling)
 
 
 @thorough

@@ -135,3 +135,21 @@ async def test_a_key_that_could_not_move_stays_where_it_was(bench: Bench, reason
         raise SessionEnded(session_id=old.session_id)
 
     await bench.refused(SessionEnded, bench.write(fails))
+
+
+async def test_a_key_that_moves_keeps_the_spelling_that_made_it(bench: Bench) -> None:
+    """Whatever moved it, and however the caller who moved it wrote it; a key that was free is spelled anew."""
+    await bench.resolve(" Settings2 ")
+    for reason in REASONS:
+        await hand_over(bench, "settings2", reason)
+        assert bench.spelling("SETTINGS2") == "Settings2"
+    await delete(bench, "settings2")
+    await bench.resolve("SETTINGS2")
+    assert bench.spelling("settings2") == "SETTINGS2"
+
+
+async def test_a_key_that_is_bound_keeps_the_spelling_of_the_binding(bench: Bench) -> None:
+    """The session began without a key, so whoever named it first spelled it."""
+    started = await bench.start(None)
+    await bench.resolve("Agent:Ops:Notes", bind=started.run.session_id)
+    assert bench.spelling("agent:ops:notes") == "Agent:Ops:Notes"

@@ -272,6 +272,13 @@ class Bench:
         """Read a session."""
         return self.plane.read(lambda tx: sessions.get_session(tx, NAMESPACE, ref(name))).session
 
+    def spelling(self, name: str) -> str:
+        """Read what the pointer of a key was made from."""
+        key = ref(name).key
+        pointer = self.plane.read(lambda tx: tx.pointer(NAMESPACE, key)) if key else None
+        assert pointer is not None, f"nobody holds {name}"
+        return pointer.key.spelling
+
     def run(self, run_id: str) -> Run:
         """Read a run."""
         return self.plane.read(lambda tx: runs.require_run(tx, NAMESPACE, run_id))

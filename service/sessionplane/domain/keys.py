@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from sessionplane.domain.errors import AgentMismatch, FieldInvalid, KeyInvalid, LimitExceeded
@@ -127,11 +127,15 @@ class SessionKey:
     """A canonical key, `agent:<agent>:<rest>`; it sorts as its text does in the database.
 
     Only `canonical`, `explain` and `from_stored` build one, so whoever holds one holds a canonical key.
+    `spelling` is what it was made from, without white space around it and with the request's agent put in
+    front of a bare key: enough to make it again under other settings. It is "" where nobody wrote the key
+    just now, and no part of the identity.
     """
 
     text: str
     agent: str
     rest: str
+    spelling: str = field(default="", compare=False)
 
     def __str__(self) -> str:
         return self.text
@@ -189,7 +193,7 @@ def explain(
     return Explanation(key=key, steps=tuple(trace.steps))
 
 
-def from_stored(text: str) -> SessionKey:
+def from_stored(text: str, *, spelling: str = "") -> SessionKey:
     """Split a canonical text that the store wrote; its rest is trusted, not judged again.
 
     Raises ValueError when it cannot have been written from a SessionKey: the database is not ours.
@@ -197,7 +201,7 @@ def from_stored(text: str) -> SessionKey:
     shape = _STORED.fullmatch(text)
     if shape is None:
         raise ValueError(f"The stored key {excerpt(text)} is not of the form agent:<agent>:<rest>.")
-    return SessionKey(text=text, agent=shape[1], rest=shape[2])
+    return SessionKey(text=text, agent=shape[1], rest=shape[2], spelling=spelling)
 
 
 _Note = Callable[[Rule, str, str], None]
@@ -226,6 +230,7 @@ def _derive(
     """Apply the rules, once each, in their order."""
     text = _cleaned(raw, field, limits.raw_key_bytes_max, note)
     agent, rest = _owned(text, settings, asked, field, note)
+    spelling = f"agent:{agent}:{text}" if asked and not _is_full(text) else text
     rest = _unwrapped(agent, rest, field, note)
     rest = _folded(agent, rest, settings, note)
     if rest == settings.main_key and rest != MAIN:
@@ -234,7 +239,7 @@ def _derive(
     if rest in _RESERVED:
         raise _refused(field, Rule.RESERVED, f"{rest} is a reserved name; choose another")
     _require_within(rest, limits.key_rest_bytes_max, field)
-    return SessionKey(text=f"agent:{agent}:{rest}", agent=agent, rest=rest)
+    return SessionKey(text=f"agent:{agent}:{rest}", agent=agent, rest=rest, spelling=spelling)
 
 
 def _cleaned(raw: str, field: str, bytes_max: int, note: _Note) -> str:

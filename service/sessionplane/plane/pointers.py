@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from sessionplane.domain.events import SessionMoved
+from sessionplane.domain.keys import SessionKey
 from sessionplane.domain.sessions import Interaction, MoveReason, Session, SessionCause, Visibility, allows
 from sessionplane.plane import lane, sessions
 from sessionplane.plane.context import Context
@@ -30,12 +31,11 @@ def hand_over(
     """Move the key from the session that holds it to a new one, which is returned as its row is now. The labels and
     the name of the old one are carried over; those that are given win.
     """
-    _release(tx, old)
     new = sessions.create(
         tx,
         context,
         namespace=old.namespace,
-        key=old.key,
+        key=_release(tx, old) or old.key,
         interaction=interaction,
         labels={**old.labels, **(labels or {})},
         display_name=display_name or old.display_name,
@@ -49,7 +49,7 @@ def hand_over(
 
 def delete(tx: Tx, session: Session, context: Context) -> Session:
     """Hide a session and free its key. Its rows stay for a while, for whoever knows a run's id."""
-    held = session.key if _release(tx, session) else None
+    held = _release(tx, session)
     session = _end(tx, session, SessionCause.DELETED, context)
     session = replace(session, final=True, deleted_at_ms=context.judged_ms)
     session = sessions.save(tx, session, context)
@@ -67,9 +67,11 @@ def retire(tx: Tx, session: Session, reason: MoveReason, context: Context, *, su
     return session
 
 
-def _release(tx: Tx, session: Session) -> bool:
-    """Take the pointer from the session; False if it had none."""
-    return session.key is not None and tx.release_key(session.namespace, session.key, session.session_id)
+def _release(tx: Tx, session: Session) -> SessionKey | None:
+    """Take the pointer from the session; return the key with the pointer's spelling, None if it had none."""
+    if session.key is None:
+        return None
+    return tx.release_key(session.namespace, session.key, session.session_id)
 
 
 def _end(tx: Tx, session: Session, cause: SessionCause, context: Context) -> Session:

@@ -37,6 +37,15 @@ class Request:
     detail: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pointer:
+    """Who holds a key; the key comes with the spelling that the pointer was made from."""
+
+    namespace: str
+    key: SessionKey
+    session_id: str
+
+
 class Topic(NamedTuple):
     """What a waiter waits for: something about this subject may have changed. Carries no data of record."""
 
@@ -67,11 +76,20 @@ class ReadTx(Protocol):
     def store_id(self) -> str:
         """The identity of the database: 32 hexadecimal digits, given once."""
 
+    def fact(self, name: str) -> str | None:
+        """Return what the database says about itself under a name, or None."""
+
     def session(self, namespace: str, session_id: str) -> Session | None:
         """Return the session, or None if this namespace has none of that id."""
 
     def session_by_key(self, namespace: str, key: SessionKey) -> Session | None:
         """Return the session that the key's pointer names: one indexed read."""
+
+    def pointer(self, namespace: str, key: SessionKey) -> Pointer | None:
+        """Return the key's pointer, or None."""
+
+    def pointers(self, *, after: tuple[str, str], limit: int) -> list[Pointer]:
+        """Return pointers of all namespaces by (namespace, key text), strictly after the given pair."""
 
     def sessions(self, namespace: str, *, before: tuple[int, str] | None, limit: int) -> list[Session]:
         """Return sessions by (updated_at_ms, session_id), newest first, strictly before the given pair."""
@@ -136,6 +154,9 @@ class ReadTx(Protocol):
 class Tx(ReadTx, Protocol):
     """The writer's transaction: reads see what was written before in it."""
 
+    def save_fact(self, name: str, value: str) -> None:
+        """Write what the database says about itself under a name."""
+
     def add_session(self, session: Session) -> None:
         """Insert a session. Its log is empty; the head fields of the value are ignored."""
 
@@ -146,10 +167,12 @@ class Tx(ReadTx, Protocol):
         """Move the last interaction forward, never back. Changes nothing else; unknown ids are skipped."""
 
     def bind_key(self, namespace: str, key: SessionKey, session_id: str) -> str:
-        """Insert the key's pointer, unless it is there; return the session id that it names then."""
+        """Insert the key's pointer, with the key's spelling, unless it is there; return the session id that it
+        names then. A key without a spelling is its own.
+        """
 
-    def release_key(self, namespace: str, key: SessionKey, session_id: str) -> bool:
-        """Delete the key's pointer if it names this session; say whether it did."""
+    def release_key(self, namespace: str, key: SessionKey, session_id: str) -> SessionKey | None:
+        """Delete the key's pointer if it names this session; return the key as the pointer was spelled, or None."""
 
     def add_run(self, run: Run) -> None:
         """Insert a run. Raises KeyError if the namespace has one of that id."""

@@ -21,7 +21,7 @@ from sessionplane.domain.runs import Run
 from sessionplane.domain.sessions import Session
 from sessionplane.store import codec, rows
 from sessionplane.store import statements as sql
-from sessionplane.store.contract import Request, Violations
+from sessionplane.store.contract import Pointer, Request, Violations
 from sessionplane.store.invariants import INVARIANTS, counted, examples
 
 _CHAIN_BYTES = 16
@@ -46,6 +46,10 @@ class SqliteReadTx:
     def store_id(self) -> str:
         return self._store_id
 
+    def fact(self, name: str) -> str | None:
+        row = self._row(sql.META, (name,))
+        return None if row is None else str(row[0])
+
     def session(self, namespace: str, session_id: str) -> Session | None:
         row = self._row(sql.SESSION, (session_id, namespace))
         return None if row is None else rows.session_of(row)
@@ -53,6 +57,13 @@ class SqliteReadTx:
     def session_by_key(self, namespace: str, key: SessionKey) -> Session | None:
         row = self._row(sql.SESSION_BY_KEY, (namespace, key.text))
         return None if row is None else rows.session_of(row)
+
+    def pointer(self, namespace: str, key: SessionKey) -> Pointer | None:
+        row = self._row(sql.POINTER, (namespace, key.text))
+        return None if row is None else rows.pointer_of(row)
+
+    def pointers(self, *, after: tuple[str, str], limit: int) -> list[Pointer]:
+        return [rows.pointer_of(row) for row in self._query(sql.POINTERS, (*after, limit)).fetchall()]
 
     def sessions(self, namespace: str, *, before: tuple[int, str] | None, limit: int) -> list[Session]:
         updated_at_ms, session_id = before or (_INTEGER_MAX, "")

@@ -24,7 +24,7 @@ APPLICATION_ID = 0x53504C4E
 migrations = Migrations("sessionplane")
 
 _TABLES = (
-    # Facts about the file itself: store_id, and later the key settings and the canonicaliser's version.
+    # Facts about the file itself: store_id, the key settings, and the version of the rules that made its keys.
     """
     CREATE TABLE meta (
         name TEXT NOT NULL PRIMARY KEY,
@@ -39,13 +39,15 @@ _TABLES = (
         change_number INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID
     """,
-    # The pointers: the only truth about who holds a key. No foreign key, so that a use case may write the
-    # pointer before the session that it creates under it.
+    # The pointers: the only truth about who holds a key. `spelling` is what the pointer was made from, so that
+    # a change of the key settings can ask again what its callers mean. No foreign key, so that a use case may
+    # write the pointer before the session that it creates under it.
     """
     CREATE TABLE keys (
         namespace TEXT NOT NULL,
         key TEXT NOT NULL,
         session_id TEXT NOT NULL,
+        spelling TEXT NOT NULL,
         PRIMARY KEY (namespace, key)
     ) STRICT, WITHOUT ROWID
     """,

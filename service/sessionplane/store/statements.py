@@ -44,6 +44,10 @@ UNDO = "ROLLBACK TO use_case"
 META = "SELECT value FROM meta WHERE name = ?"
 # Writes a fact once; what is there stays.
 SEED_META = "INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT DO NOTHING"
+# Writes a fact, or writes it anew.
+SAVE_META = """
+    INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value
+"""
 
 # Sessions and keys.
 
@@ -98,11 +102,21 @@ TOUCH_SESSION = """
       AND (last_interaction_at_ms IS NULL OR last_interaction_at_ms < ?1)
 """
 # Where a key points.
-POINTER = "SELECT session_id FROM keys WHERE namespace = ? AND key = ?"
+POINTER = "SELECT namespace, key, session_id, spelling FROM keys WHERE namespace = ? AND key = ?"
+# All pointers, a page at a time.
+POINTERS = """
+    SELECT namespace, key, session_id, spelling FROM keys
+    WHERE (namespace, key) > (?, ?) ORDER BY namespace, key LIMIT ?
+"""
 # A new pointer; a rival's stays.
-BIND_KEY = "INSERT INTO keys (namespace, key, session_id) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
+BIND_KEY = """
+    INSERT INTO keys (namespace, key, session_id, spelling) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING
+"""
 # Takes a pointer from the session that it names.
-RELEASE_KEY = "DELETE FROM keys WHERE namespace = ? AND key = ? AND session_id = ?"
+RELEASE_KEY = """
+    DELETE FROM keys WHERE namespace = ? AND key = ? AND session_id = ?
+    RETURNING namespace, key, session_id, spelling
+"""
 # The newest change number of a namespace.
 CHANGE_NUMBER = "SELECT change_number FROM namespaces WHERE namespace = ?"
 # Keeps the newest change number.

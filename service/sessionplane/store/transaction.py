@@ -85,6 +85,9 @@ class SqliteTx(SqliteReadTx):
         self._renumbered: set[str] = set()
         self._spoiled: Exception | None = None
 
+    def save_fact(self, name: str, value: str) -> None:
+        self._execute(sql.SAVE_META, (name, value))
+
     def add_session(self, session: Session) -> None:
         self._insert(sql.ADD_SESSION, rows.session_row(session, self._next_number(session.namespace)))
         self._heads[session.session_id] = _EMPTY_LOG
@@ -97,13 +100,13 @@ class SqliteTx(SqliteReadTx):
         self._execute(sql.TOUCH_SESSION, (interaction_at_ms, session_id, namespace))
 
     def bind_key(self, namespace: str, key: SessionKey, session_id: str) -> str:
-        if self._execute(sql.BIND_KEY, (namespace, key.text, session_id)).rowcount:
+        if self._execute(sql.BIND_KEY, rows.pointer_row(namespace, key, session_id)).rowcount:
             return session_id
-        (holder,) = self._execute(sql.POINTER, (namespace, key.text)).fetchone()
-        return str(holder)
+        return rows.pointer_of(self._execute(sql.POINTER, (namespace, key.text)).fetchone()).session_id
 
-    def release_key(self, namespace: str, key: SessionKey, session_id: str) -> bool:
-        return self._execute(sql.RELEASE_KEY, (namespace, key.text, session_id)).rowcount == 1
+    def release_key(self, namespace: str, key: SessionKey, session_id: str) -> SessionKey | None:
+        released = self._execute(sql.RELEASE_KEY, (namespace, key.text, session_id)).fetchall()
+        return rows.pointer_of(released[0]).key if released else None
 
     def add_run(self, run: Run) -> None:
         self._insert(sql.ADD_RUN, rows.run_row(run))
