@@ -1,0 +1,19 @@
+"""What a client asks as an operator."""
+
+from __future__ import annotations
+
+from sessionplane.v1 import admin_service_pb2 as admin
+
+from .connection import Connection
+
+
+class AdminCalls(Connection):
+    """The calls of a client that operators make."""
+
+    async def explain_key(self, key: str, *, agent: str = "") -> admin.ExplainKeyResponse:
+        """Shows the canonical form of a key and the rules that led to it. Raises KeyInvalid."""
+        return await self._unary(self.admin_service.ExplainKey, admin.ExplainKeyRequest(key=key, agent=agent))
+
+    async def server_info(self) -> admin.GetServerInfoResponse:
+        """Says what the server is and which bounds it keeps."""
+        return await self._unary(self.admin_service.GetServerInfo, admin.GetServerInfoRequest())

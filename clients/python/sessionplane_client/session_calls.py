@@ -1,0 +1,61 @@
+"""Sessions: what a client asks about them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+
+from sessionplane.v1 import session_pb2
+from sessionplane.v1 import session_service_pb2 as service
+
+from .connection import Connection
+from .wire import new_request_id, session_ref
+
+
+class SessionCalls(Connection):
+    """The calls of a client that are about sessions."""
+
+    async def resolve(
+        self,
+        *,
+        key: str | None = None,
+        session_id: str | None = None,
+        agent: str = "",
+        bind_session_id: str = "",
+        interaction: session_pb2.Interaction.ValueType = session_pb2.INTERACTION_UNSPECIFIED,
+        labels: Mapping[str, str] | None = None,
+        display_name: str = "",
+        request_id: str | None = None,
+    ) -> service.ResolveSessionResponse:
+        """Returns the one session of a key, which is created if there is none.
+
+        `labels` and `display_name` are used on creation only. With `bind_session_id` the key is given to that
+        session. Raises KeyInvalid and SessionNotFound, among others.
+        """
+        request = service.ResolveSessionRequest(
+            session=session_ref(key=key, session_id=session_id, agent=agent),
+            bind_session_id=bind_session_id,
+            interaction=interaction,
+            labels=labels or {},
+            display_name=display_name,
+            request_id=request_id or new_request_id(),
+        )
+        return await self._unary(self.session_service.ResolveSession, request)
+
+    async def get_session(
+        self, *, key: str | None = None, session_id: str | None = None, agent: str = ""
+    ) -> service.GetSessionResponse:
+        """Reads a session and creates nothing. Raises KeyNotBound and SessionNotFound."""
+        named = session_ref(key=key, session_id=session_id, agent=agent)
+        return await self._unary(self.session_service.GetSession, service.GetSessionRequest(session=named))
+
+    async def sessions(self, *, page_size: int = 0) -> AsyncIterator[session_pb2.Session]:
+        """Iterates over all sessions, last changed first; a page is fetched as it is needed."""
+        page_token = ""
+        while True:
+            request = service.ListSessionsRequest(page_size=page_size, page_token=page_token)
+            page = await self._unary(self.session_service.ListSessions, request)
+            for session in page.sessions:
+                yield session
+            page_token = page.next_page_token
+            if not page_token:
+                return
