@@ -286,6 +286,19 @@ async def test_waiting_for_a_run_ends_at_the_callers_timeout(server: Scripted, c
     await cancelled.wait()
 
 
+async def test_a_stream_filters_by_what_was_asked(server: Scripted, client: Client) -> None:
+    """Kinds, types and a run become the filter; without any of them there is none."""
+    server.streams += [plays(opened(), batch(0, 1)), plays(opened(), batch(0, 1))]
+    kinds = [EVENT_KIND_OUTPUT_DELTA]
+    async with client.stream(key="k", kinds=kinds, custom_types=["tool.call"], filter_run_id="r") as events:
+        assert [event.sequence async for event in events] == [1]
+    async with client.stream(key="k") as events:
+        assert [event.sequence async for event in events] == [1]
+    some, every = server.named("StreamEvents")
+    assert some.filter == service.EventFilter(kinds=kinds, custom_types=["tool.call"], run_id="r")
+    assert not every.HasField("filter")
+
+
 async def test_pages_are_followed_to_the_end(server: Scripted, client: Client) -> None:
     """sessions and list_events iterate over all pages with the same arguments."""
     server.answers["ListSessions"] = [
@@ -297,10 +310,10 @@ async def test_pages_are_followed_to_the_end(server: Scripted, client: Client) -
         service.ListEventsResponse(events=batch(2, 3).batch.events),
     ]
     assert [session.session_id async for session in client.sessions(page_size=1)] == ["a", "b"]
-    assert [event.sequence async for event in client.list_events(key="k", run_id="run_1")] == [1, 2, 3]
+    assert [event.sequence async for event in client.list_events(key="k", custom_types=["a"])] == [1, 2, 3]
     first, second = server.named("ListEvents")
     assert (first.page_token, second.page_token) == ("", "p")
-    assert first.filter == second.filter
+    assert first.filter == second.filter == service.EventFilter(custom_types=["a"])
 
 
 async def test_a_run_is_described_in_python_values(server: Scripted, client: Client) -> None:

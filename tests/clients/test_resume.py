@@ -155,9 +155,19 @@ def test_a_hole_inside_a_frame_is_named() -> None:
         core.receive(batch(0, 3, 1, 3))
 
 
-def test_a_filtered_frame_may_hold_fewer_events_than_its_range() -> None:
-    """With a run as target the range of a frame accounts for events of others."""
-    core = resume(service.StreamEventsRequest(run_id="run_1"))
+@pytest.mark.parametrize(
+    "asked",
+    [
+        service.StreamEventsRequest(run_id="run_1"),
+        service.StreamEventsRequest(filter=service.EventFilter(kinds=[EVENT_KIND_OUTPUT_DELTA])),
+        service.StreamEventsRequest(filter=service.EventFilter(custom_types=["tool.call"])),
+        service.StreamEventsRequest(filter=service.EventFilter(run_id="run_1")),
+    ],
+    ids=["of a run", "kinds", "types", "run"],
+)
+def test_a_filtered_frame_may_hold_fewer_events_than_its_range(asked: service.StreamEventsRequest) -> None:
+    """With a run as target, or any filter, the range of a frame accounts for other events as well."""
+    core = resume(asked)
     core.receive(opened(0))
     assert sequences(core.receive(batch(0, 9, 2, 7))) == [2, 7]
     assert core.token == "t9"

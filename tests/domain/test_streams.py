@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import pytest
 
-from sessionplane.domain.events import EventKind, Place
+from sessionplane.domain.events import Entry, EventKind, Place
 from sessionplane.domain.streams import EVERYTHING, RESUMABLE, ClosingReason, Filter, Plan
 
 DELTA, CUSTOM, TERMINAL = EventKind.OUTPUT_DELTA, EventKind.CUSTOM, EventKind.RUN_TERMINAL
+
+
+def entry(kind: EventKind, run_id: str = "", name: str = "") -> Entry:
+    """An event; of a custom one the bytes are its type."""
+    return Entry(1, run_id, kind, name.encode(), b"")
+
+
+def unread(_: Entry) -> str:
+    """Nobody may ask for a type."""
+    raise AssertionError
 
 
 @pytest.mark.parametrize(
@@ -29,7 +39,29 @@ def test_a_filter_passes_what_it_names(
     """An event passes by kind and run; a terminal passes every filter but another run's."""
     wanted = Filter(kinds=frozenset(kinds), run_id=run_id)
     events = {(kind, run) for kind in (DELTA, CUSTOM, TERMINAL) for run in ("", "one", "two")}
-    assert {(kind, run) for kind, run in events if wanted.passes(kind, run)} == passing
+    assert {(kind, run) for kind, run in events if wanted.passes(entry(kind, run), unread)} == passing
+
+
+@pytest.mark.parametrize(
+    ("kinds", "passing"),
+    [
+        (set(), {(DELTA, ""), (TERMINAL, ""), (CUSTOM, "a"), (CUSTOM, "b")}),
+        ({CUSTOM}, {(TERMINAL, ""), (CUSTOM, "a"), (CUSTOM, "b")}),
+        ({DELTA}, {(DELTA, ""), (TERMINAL, "")}),
+    ],
+)
+def test_types_choose_among_custom_events_only(
+    kinds: set[EventKind], passing: set[tuple[EventKind, str]]
+) -> None:
+    """Of the custom events those of a wanted type pass, compared as a whole; other kinds are not touched."""
+    wanted = Filter(kinds=frozenset(kinds), custom_types=frozenset({"a", "b"}))
+    events = {(DELTA, ""), (TERMINAL, "")} | {(CUSTOM, name) for name in ("a", "b", "c", "ab", "A", "")}
+    passed = {
+        (kind, name)
+        for kind, name in events
+        if wanted.passes(entry(kind, name=name), lambda it: it.data.decode())
+    }
+    assert passed == passing
 
 
 def test_an_empty_filter_is_everything() -> None:

@@ -13,6 +13,7 @@ from sessionplane.v1.event_pb2 import (
     EVENT_KIND_OUTPUT_DELTA,
     EVENT_KIND_SESSION_CHANGED,
 )
+from sessionplane.v1.runner_service_pb2 import PublishEventsRequest
 from sessionplane.v1.session_pb2 import RESOLUTION_CREATED, RESOLUTION_EXISTING, SessionRef
 from sessionplane.v1.session_service_pb2 import (
     STREAM_START_ACTIVE_RUN,
@@ -25,7 +26,7 @@ from sessionplane.v1.session_service_pb2 import (
 from tests.support.refusals import refused
 from tests.support.serving import Served, serving
 from tests.support.story import story, tell, terminals
-from tests.support.wire import Wire, span
+from tests.support.wire import Wire, custom, delta, span
 
 UNTIL_CAUGHT_UP = {"until": STREAM_UNTIL_CAUGHT_UP}
 
@@ -105,6 +106,28 @@ async def test_a_filter_of_kinds_lets_terminals_pass(server: Served) -> None:
         assert terminals(stream.events) == ["SUCCEEDED/RUNNER"]
         assert stream.frames[-1].through_sequence == len(log)
         assert await wire.log("chat", filter=wanted) == stream.events
+
+
+async def test_a_filter_of_types_chooses_among_custom_events(server: Served) -> None:
+    """Custom events of the named types come, live and from the log, and all that is not custom."""
+    wire = server.wire
+    held = await wire.hold((await wire.start("chat")).run.run_id)
+    wanted = pb.EventFilter(custom_types=["tool.call"])
+    async with wire.stream("chat", start=STREAM_START_OLDEST, filter=wanted) as live:
+        await wire.runs.PublishEvents(
+            PublishEventsRequest(
+                run_id=held.run_id,
+                lease_token=held.lease_token,
+                events=[custom("tool.call"), custom("tool.call.result"), delta("text"), custom("picture")],
+            )
+        )
+        await wire.finish(held)
+        log = await wire.log("chat")
+        await live.through(len(log))
+    passing = [event for event in log if event.custom.type in {"", "tool.call"}]
+    assert len(log) - len(passing) == 2
+    assert live.events == passing
+    assert await wire.log("chat", filter=wanted) == passing
 
 
 async def test_a_filter_of_a_run_keeps_other_runs_terminals_out(server: Served) -> None:

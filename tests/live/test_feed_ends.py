@@ -14,6 +14,7 @@ from sessionplane.domain.streams import EVERYTHING, ClosingReason, Filter, Until
 from sessionplane.live.feed import Bookmark, End
 from sessionplane.live.tail import Slice
 from sessionplane.rpc.streams import read_mark
+from sessionplane.store import codec
 from tests.support.desks import NOW, QUICK, Desk, events, rest, upto
 from tests.support.logs import SESSION_ID, Log
 from tests.support.values import key
@@ -228,7 +229,7 @@ def test_marks_are_all_that_a_feed_decides_by() -> None:
     log = Log()
     log.session(SessionState.ENDED, SessionCause.CLOSED, generation=3)
     log.add(SessionMoved(key=key(), reason=MoveReason.DELETED, holds=False))
-    piece = Slice(NOW, log.entries, EVERYTHING)
+    piece = Slice(NOW, log.entries, EVERYTHING, codec.custom_type)
     assert [mark.kind for mark in piece.marks] == [EventKind.SESSION_CHANGED, EventKind.SESSION_MOVED]
     assert [read_mark(mark).ended_generation for mark in piece.marks] == [3, 0]
     assert [read_mark(mark).key_lost for mark in piece.marks] == [False, True]

@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from sessionplane.domain.events import EventKind, Place
+from sessionplane.domain.events import Custom, Entry, EventKind, Place
 from sessionplane.domain.limits import Limits
 from sessionplane.domain.streams import EVERYTHING, ClosingReason, Filter
 from sessionplane.live.tail import Slice, Tail, Tails, bounded
+from sessionplane.store import codec
 from tests.support.logs import SESSION_ID, Log, joined
 
 LIMITS = Limits(tail_events_max=8, tail_bytes_max=10_000, batch_events_max=4, batch_bytes_max=5_000)
@@ -37,7 +38,7 @@ def log() -> Log:
 
 @pytest.fixture
 def tail() -> Tail:
-    return Tail(0, LIMITS)
+    return Tail(0, LIMITS, codec.custom_type)
 
 
 def test_a_slice_holds_what_lies_behind_its_place(log: Log, tail: Tail) -> None:
@@ -52,7 +53,7 @@ def test_a_slice_holds_what_lies_behind_its_place(log: Log, tail: Tail) -> None:
 def test_shared_slices_are_bounded(log: Log) -> None:
     """However many places and filters followers come with, a quiet tail keeps no more copies than it may hold."""
     limits = replace(LIMITS, tail_events_max=64, tail_bytes_max=2_000)
-    tail = Tail(0, limits)
+    tail = Tail(0, limits, codec.custom_type)
     tail.grow(log.texts(8))
     for number in range(200):
         assert tail.slice(log.place(number % 8), Filter(run_id=f"run_{number}")) is not None
@@ -170,7 +171,7 @@ def test_a_filter_drops_events_but_accounts_for_them(log: Log) -> None:
     log.text("a", run_id="run_1")
     log.text("b", run_id="run_2")
     log.terminal("run_2")
-    piece = Slice(log.place(0), log.entries, ONE_RUN)
+    piece = Slice(log.place(0), log.entries, ONE_RUN, codec.custom_type)
     assert (piece.count, piece.data) == (1, log.entries[0].data)
     assert piece.through == log.place(3)
 
@@ -180,7 +181,8 @@ def test_marks_do_not_depend_on_the_filter(log: Log) -> None:
     log.input("run_2")
     log.text("b", run_id="run_2")
     log.terminal("run_2")
-    piece = Slice(log.place(0), log.entries, Filter(kinds=frozenset({EventKind.CUSTOM}), run_id="run_1"))
+    wanted = Filter(kinds=frozenset({EventKind.CUSTOM}), run_id="run_1")
+    piece = Slice(log.place(0), log.entries, wanted, codec.custom_type)
     assert piece.count == 0
     assert [mark.sequence for mark in piece.marks] == [1, 3]
 
@@ -190,15 +192,68 @@ def test_a_slice_is_cut_behind_a_mark(log: Log) -> None:
     log.text("a")
     log.terminal("run_1")
     log.texts(2)
-    piece = Slice(log.place(0), log.entries, EVERYTHING)
+    piece = Slice(log.place(0), log.entries, EVERYTHING, codec.custom_type)
     part = piece.until(log.entries[1], EVERYTHING)
     assert (part.through, part.data) == (log.place(2), joined(log.entries[:2]))
     assert piece.until(log.entries[3], EVERYTHING) is piece
 
 
+class Reader:
+    """Reads types, and keeps whose."""
+
+    def __init__(self) -> None:
+        self.read: list[int] = []
+
+    def __call__(self, entry: Entry) -> str:
+        self.read.append(entry.sequence)
+        return codec.custom_type(entry)
+
+
+CALLS = Filter(custom_types=frozenset({"tool.call"}))
+PICTURES = Filter(custom_types=frozenset({"picture"}))
+
+
+def test_a_type_is_read_once_for_all_who_filter_by_it(log: Log) -> None:
+    """However many filters and places ask for the type of an event, its bytes are looked into once."""
+    reader = Reader()
+    tail = Tail(0, LIMITS, reader)
+    for name in ("tool.call", "picture", "tool.call"):
+        log.add(Custom(type=name), run_id="run_1")
+    log.text("between")
+    tail.grow(log.entries)
+    for wanted, counts in ((CALLS, (3, 2)), (PICTURES, (2, 2))):
+        pieces = [tail.slice(log.place(sequence), wanted) for sequence in (0, 1)]
+        assert tuple(piece.count for piece in pieces if piece) == counts
+    assert sorted(reader.read) == [1, 2, 3]
+
+
+def test_no_type_is_read_for_who_does_not_filter_by_it(log: Log) -> None:
+    """Filters that know nothing of types cost nothing more than they did, nor does an event that they drop anyway."""
+    reader = Reader()
+    tail = Tail(0, LIMITS, reader)
+    log.add(Custom(type="tool.call"), run_id="run_1")
+    tail.grow(log.entries)
+    elsewhere = replace(CALLS, run_id="run_2")
+    for wanted in (EVERYTHING, ONE_RUN, Filter(kinds=frozenset({EventKind.CUSTOM})), elsewhere):
+        assert tail.slice(log.place(0), wanted) is not None
+    assert reader.read == []
+
+
+def test_what_a_tail_drops_it_forgets_the_types_of(log: Log) -> None:
+    """The types that are remembered are of entries that are there, after trimming and after a gap."""
+    tail = Tail(0, LIMITS, codec.custom_type)
+    for _ in range(30):
+        tail.grow([log.add(Custom(type="tool.call"))])
+        tail.slice(log.place(len(log.entries) - 1), CALLS)
+        assert set(tail._types) <= {entry.sequence for entry in tail._entries}
+    log.add(Custom(type="lost"))
+    tail.grow([log.add(Custom(type="tool.call"))])
+    assert tail._types == {}
+
+
 def test_growing_wakes_all_followers(log: Log) -> None:
     """Each follower of the session is woken by a commit of it, and by no other."""
-    tails = Tails(LIMITS)
+    tails = Tails(LIMITS, codec.custom_type)
     one, two, other = Listener(), Listener(), Listener()
     tails.follow(SESSION_ID, one)
     tails.follow(SESSION_ID, two)
@@ -209,7 +264,7 @@ def test_growing_wakes_all_followers(log: Log) -> None:
 
 def test_what_nobody_follows_is_not_kept(log: Log) -> None:
     """A session without followers has no tail, before the first and after the last."""
-    tails = Tails(LIMITS)
+    tails = Tails(LIMITS, codec.custom_type)
     tails.grow(SESSION_ID, log.texts(1))
     follower = Listener()
     assert tails.follow(SESSION_ID, follower).head == 0
@@ -220,7 +275,7 @@ def test_what_nobody_follows_is_not_kept(log: Log) -> None:
 
 def test_streams_are_counted() -> None:
     """The counts follow those who come and go, and leaving twice counts once."""
-    tails = Tails(LIMITS)
+    tails = Tails(LIMITS, codec.custom_type)
     one, two = Listener(), Listener()
     tails.follow(SESSION_ID, one)
     tails.follow(SESSION_ID, two)
@@ -233,7 +288,7 @@ def test_streams_are_counted() -> None:
 
 def test_a_small_tail_still_serves_what_fits() -> None:
     """With room for one entry the tail serves the newest one."""
-    log, tail = Log(), Tail(0, replace(LIMITS, tail_events_max=1))
+    log, tail = Log(), Tail(0, replace(LIMITS, tail_events_max=1), codec.custom_type)
     tail.grow(log.texts(3))
     piece = tail.slice(log.place(2), EVERYTHING)
     assert piece is not None

@@ -23,7 +23,8 @@ from sessionplane.domain.tokens import ResumeToken, parse_resume_token, stamp
 from sessionplane.plane import streams
 from sessionplane.plane.resolving import ResolveRequest
 from sessionplane.plane.streams import Opening, StreamRequest
-from tests.support.planes import KEY, NAMESPACE, Bench, call, ref
+from sessionplane.store import codec
+from tests.support.planes import KEY, NAMESPACE, Bench, call, custom, ref
 
 
 def asked(name: str = KEY, **given: Any) -> StreamRequest:
@@ -202,6 +203,15 @@ async def test_a_filtered_page_says_how_far_it_was_read(bench: Bench) -> None:
     await bench.running()
     read = page(bench, wanted=Filter(kinds=frozenset({EventKind.CUSTOM})))
     assert (read.entries, read.through.sequence, read.more) == ([], 3, True)
+
+
+async def test_a_page_may_hold_custom_events_of_some_types_only(bench: Bench) -> None:
+    """A list is filtered by types as a stream is."""
+    run = await bench.running()
+    await bench.publish(run.run_id, custom("tool.call"), custom("picture"), "text")
+    wanted = Filter(kinds=frozenset({EventKind.CUSTOM}), custom_types=frozenset({"picture"}))
+    read = page(bench, wanted=wanted, limit=100)
+    assert [codec.custom_type(entry) for entry in read.entries] == ["picture"]
 
 
 async def test_pages_may_begin_behind_a_resume_token(bench: Bench) -> None:

@@ -181,14 +181,18 @@ def test_a_stream_is_read_whole() -> None:
             start=pb.STREAM_START_OLDEST,
             until=pb.STREAM_UNTIL_RUN_END,
             until_run_id="run_1",
-            filter=pb.EventFilter(kinds=[event_pb2.EVENT_KIND_CUSTOM], run_id="run_1"),
+            filter=pb.EventFilter(
+                kinds=[event_pb2.EVENT_KIND_CUSTOM], custom_types=["tool.call", "tool.call"], run_id="run_1"
+            ),
             presence=pb.PRESENCE_OBSERVER,
             pending_timeout=Duration(seconds=1, nanos=500_000_000),
         )
     )
     assert (asked.run_id, asked.token, asked.start) == ("run_1", TOKEN, Start.OLDEST)
     assert (asked.until, asked.until_run_id) == (Until.RUN_END, "run_1")
-    assert asked.filter == Filter(kinds=frozenset({EventKind.CUSTOM}), run_id="run_1")
+    assert asked.filter == Filter(
+        kinds=frozenset({EventKind.CUSTOM}), custom_types=frozenset({"tool.call"}), run_id="run_1"
+    )
     assert (asked.presence, pending_s) == (Presence.OBSERVER, 1.5)
 
 
@@ -210,11 +214,13 @@ def test_a_token_that_is_none_is_refused() -> None:
     [
         stream(filter=pb.EventFilter(kinds=[0])),
         pb.StreamEventsRequest(run_id="run_1", filter=pb.EventFilter(run_id="run_2")),
+        stream(filter=pb.EventFilter(custom_types=["tool.*"])),
+        stream(filter=pb.EventFilter(custom_types=["tool.call", ""])),
     ],
-    ids=["unset kind", "another run"],
+    ids=["unset kind", "another run", "a wildcard", "no type"],
 )
 def test_a_filter_that_cannot_pass_anything_is_refused(asked: pb.StreamEventsRequest) -> None:
-    """An unset kind, and another run than the target's, are FILTER_INVALID."""
+    """An unset kind, another run than the target's, and a type that no event can have, are FILTER_INVALID."""
     with pytest.raises(FilterInvalid):
         read(asked)
 

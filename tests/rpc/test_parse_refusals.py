@@ -73,6 +73,8 @@ REFUSED: list[tuple[Message, type[SessionPlaneError], str]] = [
     (stream(until_run_id="run_1", until=pb.STREAM_UNTIL_CAUGHT_UP), FieldInvalid, "until_run_id"),
     (stream(filter=pb.EventFilter(kinds=[99])), FieldInvalid, "filter.kinds"),
     (stream(filter=pb.EventFilter(run_id=LONG)), LimitExceeded, "filter.run_id"),
+    (stream(filter=pb.EventFilter(custom_types=[LONG])), LimitExceeded, "filter.custom_types"),
+    (stream(filter=pb.EventFilter(custom_types=["a"] * 65)), LimitExceeded, "filter.custom_types"),
     (stream(presence=9), FieldInvalid, "presence"),
     (stream(pending_timeout=Duration(seconds=601)), FieldInvalid, "pending_timeout"),
     (stream(subscriber_name=LONG), LimitExceeded, "subscriber_name"),

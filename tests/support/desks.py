@@ -14,6 +14,7 @@ from sessionplane.domain.streams import ClosingReason, Plan
 from sessionplane.live.feed import Bookmark, End, Feed, Sources
 from sessionplane.live.tail import Slice, Tails
 from sessionplane.rpc.streams import read_mark
+from sessionplane.store import codec
 from tests.support.logs import SESSION_ID, Log
 
 LIMITS = Limits(batch_events_max=3, tail_events_max=4)
@@ -31,7 +32,7 @@ class Desk:
     pages: int = 0
 
     def __post_init__(self) -> None:
-        self.tails = Tails(self.limits)
+        self.tails = Tails(self.limits, codec.custom_type)
         self.readable = asyncio.Event()
         self.readable.set()
 
@@ -51,7 +52,9 @@ class Desk:
     @asynccontextmanager
     async def feed(self, begin: Place = NOW, **plan: Any) -> AsyncIterator[Feed]:
         """Open a stream."""
-        sources = Sources(page=self._page, head=lambda: len(self.log.entries), mark=read_mark)
+        sources = Sources(
+            page=self._page, head=lambda: len(self.log.entries), mark=read_mark, type_of=codec.custom_type
+        )
         made = Feed(
             session_id=SESSION_ID,
             plan=Plan(begin=begin, **plan),

@@ -29,6 +29,7 @@ class EventCalls(Connection):
         until: service.StreamUntil.ValueType = service.STREAM_UNTIL_UNSPECIFIED,
         until_run_id: str = "",
         kinds: Sequence[EventKind.ValueType] = (),
+        custom_types: Sequence[str] = (),
         filter_run_id: str = "",
         presence: service.Presence.ValueType = service.PRESENCE_UNSPECIFIED,
         pending_timeout_s: float | None = None,
@@ -39,8 +40,9 @@ class EventCalls(Connection):
     ) -> EventStream:
         """Follows the events of a session, or of one run; see EventStream.
 
-        With `create` the key is resolved as by `resolve`, otherwise its session must exist. Nothing is sent
-        before the stream is entered or iterated. Raises TypeError unless exactly one of `key`, `session_id`
+        With `create` the key is resolved as by `resolve`, otherwise its session must exist. `kinds` choose among
+        events, `custom_types` among custom ones; a terminal always comes. Nothing is sent before the stream is
+        entered or iterated. Raises TypeError unless exactly one of `key`, `session_id`
         and `run_id` is given.
         """
         request = service.StreamEventsRequest(
@@ -52,8 +54,9 @@ class EventCalls(Connection):
             pending_timeout=duration(pending_timeout_s),
             subscriber_name=subscriber_name,
         )
-        if kinds or filter_run_id:
-            request.filter.CopyFrom(service.EventFilter(kinds=kinds, run_id=filter_run_id))
+        if kinds or custom_types or filter_run_id:
+            wanted = service.EventFilter(kinds=kinds, custom_types=custom_types, run_id=filter_run_id)
+            request.filter.CopyFrom(wanted)
         if run_id is not None:
             only(run_id=run_id, key=key, session_id=session_id)
             request.run_id = run_id
@@ -77,6 +80,7 @@ class EventCalls(Connection):
         agent: str = "",
         resume_token: str = "",
         kinds: Sequence[EventKind.ValueType] = (),
+        custom_types: Sequence[str] = (),
         run_id: str = "",
         page_size: int = 0,
     ) -> AsyncIterator[Event]:
@@ -85,7 +89,7 @@ class EventCalls(Connection):
             session=session_ref(key=key, session_id=session_id, agent=agent),
             resume_token=resume_token,
             page_size=page_size,
-            filter=service.EventFilter(kinds=kinds, run_id=run_id),
+            filter=service.EventFilter(kinds=kinds, custom_types=custom_types, run_id=run_id),
         )
         while True:
             page = await self._unary(self.session_service.ListEvents, request)

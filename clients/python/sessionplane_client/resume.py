@@ -22,6 +22,7 @@ from grpc import StatusCode
 from sessionplane.v1 import event_pb2
 from sessionplane.v1.event_pb2 import Event
 from sessionplane.v1.session_service_pb2 import (
+    EventFilter,
     ResumeResult,
     StreamEventsRequest,
     StreamEventsResponse,
@@ -46,8 +47,7 @@ class Resume:
         self._position = 0
         self._session_id = ""
         self._compacted_terminal = 0
-        filtered = request.WhichOneof("target") == "run_id" or request.filter.kinds or request.filter.run_id
-        self._whole = not filtered
+        self._whole = request.WhichOneof("target") != "run_id" and request.filter == EventFilter()
 
     @property
     def token(self) -> str:

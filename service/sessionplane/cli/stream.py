@@ -21,6 +21,7 @@ _STARTS = ("oldest", "latest", "active-run")
         "sessionplane stream settings2 --create",
         "sessionplane stream settings2 --from oldest --until caught-up --json",
         "sessionplane stream --run-id run_0198c0de-... --until run-end",
+        "sessionplane stream settings2 --type tool.call --type tool.result",
     )
 )
 @click.argument("key", required=False)
@@ -35,6 +36,9 @@ _STARTS = ("oldest", "latest", "active-run")
     metavar="oldest|latest|active-run|TOKEN",
     help="Where to begin. A token is what `resolve` prints, and what this command leaves at its end.",
 )
+@click.option(
+    "--type", "types", multiple=True, help="Of custom events only this type. May be given more than once."
+)
 @click.option("--observer", is_flag=True, help="Only look on: do not count as somebody being there.")
 @json_option
 @asks_server
@@ -46,6 +50,7 @@ def stream(
     until: str | None,
     begin: str | None,
     *,
+    types: tuple[str, ...],
     create: bool,
     observer: bool,
     as_lines: bool,
@@ -69,6 +74,7 @@ def stream(
             until=service.StreamUntil.Value(f"STREAM_UNTIL_{_enum(until)}"),
             start=service.StreamStart.Value(f"STREAM_START_{_enum(begin if begin in _STARTS else None)}"),
             resume_token=begin if begin and begin not in _STARTS else "",
+            custom_types=types,
             presence=service.PRESENCE_OBSERVER if observer else service.PRESENCE_ATTACHED,
             subscriber_name="sessionplane stream",
             on_reconnect=outage.told,

@@ -35,6 +35,7 @@ class Limits:
     publish_events_max: int = _bound(256, "events in one publication")
     publish_bytes_max: int = _bound(1 * _MIB, "bytes in one publication")
     request_bytes_max: int = _bound(1 * _MIB + 64 * _KIB, "a request message")
+    filter_types_max: int = _bound(64, "types of custom events in a filter")
     labels_max: int = _bound(32, "labels of a session or run")
     labels_bytes_max: int = _bound(4 * _KIB, "all labels of a session or run together")
     filter_bytes_max: int = _bound(4 * _KIB, "the text of a list's filter")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from sessionplane.domain.events import EventKind, Place
+from sessionplane.domain.events import Entry, EventKind, Place
 
 
 class Start(StrEnum):
@@ -51,18 +52,27 @@ RESUMABLE = frozenset({ClosingReason.DRAINING, ClosingReason.SLOW_CONSUMER, Clos
 """The ends after which a new call with the token goes on."""
 
 
+TypeOf = Callable[[Entry], str]
+"""Says the type of a custom event. It lies inside the encoded event, so asking costs."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
     """Which events are delivered; empty means all. A terminal passes every filter but another run's."""
 
     kinds: frozenset[EventKind] = frozenset()
+    custom_types: frozenset[str] = frozenset()
     run_id: str = ""
 
-    def passes(self, kind: EventKind, run_id: str) -> bool:
-        """Say whether an event of this kind and run is delivered."""
-        if self.run_id and run_id != self.run_id:
+    def passes(self, entry: Entry, type_of: TypeOf) -> bool:
+        """Say whether an event is delivered. A custom event's type is asked for only where it decides."""
+        if self.run_id and entry.run_id != self.run_id:
             return False
-        return not self.kinds or kind in self.kinds or kind is EventKind.RUN_TERMINAL
+        if self.kinds and entry.kind not in self.kinds:
+            return entry.kind is EventKind.RUN_TERMINAL
+        if self.custom_types and entry.kind is EventKind.CUSTOM:
+            return type_of(entry) in self.custom_types
+        return True
 
 
 EVERYTHING = Filter()

@@ -15,7 +15,7 @@ from typing import Self
 
 from sessionplane.domain.events import Entry, EventKind, Place
 from sessionplane.domain.limits import Limits
-from sessionplane.domain.streams import ClosingReason, Plan, Until
+from sessionplane.domain.streams import ClosingReason, Plan, TypeOf, Until
 from sessionplane.live.tail import Slice, Tails, bounded
 
 
@@ -46,11 +46,14 @@ class SessionMark:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sources:
-    """Where a feed reads: a page of the log behind a place, the newest sequence, and what a session event means."""
+    """Where a feed reads: a page of the log behind a place, the newest sequence, what a session event means, and of
+    which type a custom event is.
+    """
 
     page: Callable[[Place], Awaitable[Sequence[Entry]]]
     head: Callable[[], int]
     mark: Callable[[Entry], SessionMark]
+    type_of: TypeOf
 
 
 class Feed:
@@ -147,7 +150,7 @@ class Feed:
         if piece is not None:
             return piece
         entries = await self._sources.page(self._cursor)
-        return Slice(self._cursor, bounded(entries, self._limits), self._plan.filter)
+        return Slice(self._cursor, bounded(entries, self._limits), self._plan.filter, self._sources.type_of)
 
     def _advance(self, piece: Slice) -> Slice | None:
         """Move the cursor over the slice, or to where the stream stops in it. None if nothing in it passes."""

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from sessionplane.domain.events import Entry, EventKind, Place
 from sessionplane.domain.limits import Limits
-from sessionplane.domain.streams import EVERYTHING, ClosingReason, Filter
+from sessionplane.domain.streams import EVERYTHING, ClosingReason, Filter, TypeOf
 
 MARKS = frozenset(
     {
@@ -31,18 +31,19 @@ class Slice:
     `frame` is room for whoever encodes the slice, so that it is done once for all followers.
     """
 
-    __slots__ = ("_entries", "after", "count", "data", "frame", "marks", "through")
+    __slots__ = ("_entries", "_type_of", "after", "count", "data", "frame", "marks", "through")
 
-    def __init__(self, after: Place, entries: Sequence[Entry], wanted: Filter) -> None:
+    def __init__(self, after: Place, entries: Sequence[Entry], wanted: Filter, type_of: TypeOf) -> None:
         """Join the entries, which follow `after` without a gap and are at least one."""
         last = entries[-1]
         self._entries = entries
+        self._type_of = type_of
         self.after = after
         self.through = Place(last.sequence, last.chain)
         if wanted is EVERYTHING or wanted == EVERYTHING:
             passing: Sequence[Entry] = entries
         else:
-            passing = [entry for entry in entries if wanted.passes(entry.kind, entry.run_id)]
+            passing = [entry for entry in entries if wanted.passes(entry, type_of)]
         self.count = len(passing)
         self.data = b"".join([entry.data for entry in passing])
         self.marks = [entry for entry in entries if entry.kind in MARKS]
@@ -53,7 +54,7 @@ class Slice:
         if mark.sequence == self.through.sequence:
             return self
         count = mark.sequence - self.after.sequence
-        return Slice(self.after, self._entries[:count], wanted)
+        return Slice(self.after, self._entries[:count], wanted, self._type_of)
 
 
 def bounded(entries: Sequence[Entry], limits: Limits) -> Sequence[Entry]:
@@ -82,16 +83,25 @@ class Tail:
     `head` is the newest sequence known to be committed. The entries are without a gap. They may end before `head`,
     since a feed that begins reads the head from the log, which may hold a commit that the loop is still to be told
     of. Bounded by `tail_events_max` and `tail_bytes_max`, and so are the slices that are kept to be shared: followers
-    that begin at many places of a quiet session must not make it keep a copy for each.
+    that begin at many places of a quiet session must not make it keep a copy for each. The type of a custom event is
+    read once for all followers that filter by it, and forgotten with the entries.
     """
 
-    def __init__(self, head: int, limits: Limits) -> None:
+    def __init__(self, head: int, limits: Limits, read_type: TypeOf) -> None:
         self.head = head
         self.followers: set[Follower] = set()
         self._limits = limits
+        self._read_type = read_type
+        self._types: dict[int, str] = {}
         self._entries: list[Entry] = []
         self._bytes = 0
         self._forget_slices()
+
+    def _type_of(self, entry: Entry) -> str:
+        known = self._types.get(entry.sequence)
+        if known is None:
+            known = self._types[entry.sequence] = self._read_type(entry)
+        return known
 
     def _forget_slices(self) -> None:
         self._slices: dict[tuple[int, Filter], Slice] = {}
@@ -100,7 +110,7 @@ class Tail:
     def grow(self, entries: Sequence[Entry]) -> None:
         """Take what was committed, and wake the followers."""
         if self._entries and self._entries[-1].sequence + 1 != entries[0].sequence:
-            self._entries, self._bytes = [], 0
+            self._entries, self._bytes, self._types = [], 0, {}
         self._entries.extend(entries)
         self._bytes += sum(len(entry.data) for entry in entries)
         self.head = max(self.head, entries[-1].sequence)
@@ -115,6 +125,8 @@ class Tail:
             half = max(1, len(self._entries) // 2)
             self._bytes -= sum(len(entry.data) for entry in self._entries[:half])
             del self._entries[:half]
+            # What is left is read again if it is asked for: once more for each event at the most.
+            self._types = {}
 
     def slice(self, after: Place, wanted: Filter) -> Slice | None:
         """Return what lies behind `after`, as much as fits one frame; None if the next entry is not here."""
@@ -126,7 +138,7 @@ class Tail:
         known = self._slices.get((after.sequence, wanted))
         if known is None:
             index = after.sequence + 1 - self._entries[0].sequence
-            known = Slice(after, bounded(self._entries[index:], self._limits), wanted)
+            known = Slice(after, bounded(self._entries[index:], self._limits), wanted, self._type_of)
             self._share(known, wanted)
         return known
 
@@ -142,8 +154,9 @@ class Tail:
 class Tails:
     """The tails of all sessions that are followed. Bounded by the open streams."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, read_type: TypeOf) -> None:
         self._limits = limits
+        self._read_type = read_type
         self._tails: dict[str, Tail] = {}
         self._streams = 0
 
@@ -160,7 +173,7 @@ class Tails:
         """Begin to follow. What is committed from now on is in the tail; the caller sets its `head` from the log."""
         tail = self._tails.get(session_id)
         if tail is None:
-            tail = self._tails[session_id] = Tail(0, self._limits)
+            tail = self._tails[session_id] = Tail(0, self._limits, self._read_type)
         tail.followers.add(follower)
         self._streams += 1
         return tail

@@ -28,6 +28,7 @@ from sessionplane.plane.leases import Leases, RunRef
 from sessionplane.plane.presence import Attendance
 from sessionplane.plane.streams import Opening, StreamRequest
 from sessionplane.plane.sweeper import Sweeper
+from sessionplane.store import codec
 from sessionplane.store.contract import Committed, ReadTx, Store, Tx
 
 T = TypeVar("T")
@@ -53,7 +54,7 @@ class ControlPlane:
         self.clock = clock
         self.limits = limits
         self.keys = keys
-        self.tails = Tails(limits)
+        self.tails = Tails(limits, codec.custom_type)
         self.bells = Bells(waiters_max=limits.waiters_max)
         self.draining = False
         self._new_id = new_id
@@ -260,6 +261,7 @@ class ControlPlane:
             page=page,
             head=lambda: self.read(lambda tx: tx.head(session_id).sequence),
             mark=self._read_mark,
+            type_of=codec.custom_type,
         )
         return Feed(
             session_id=session_id, plan=opening.plan, tails=self.tails, sources=sources, limits=self.limits

@@ -29,6 +29,7 @@ from sessionplane.plane import lifecycle, resolving, sessions
 from sessionplane.plane.context import Context
 from sessionplane.plane.resolving import ResolveRequest
 from sessionplane.plane.sessions import SessionRef, View
+from sessionplane.store import codec
 from sessionplane.store.contract import ReadTx, Tx
 
 
@@ -123,7 +124,7 @@ def list_events(
     through = Place(entries[-1].sequence, entries[-1].chain) if entries else begin
     return LogPage(
         session_id=session.session_id,
-        entries=[entry for entry in entries if wanted.passes(entry.kind, entry.run_id)],
+        entries=[entry for entry in entries if wanted.passes(entry, codec.custom_type)],
         through=through,
         more=through.sequence < session.head_sequence,
     )

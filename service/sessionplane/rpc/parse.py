@@ -6,6 +6,7 @@ Raises FieldInvalid, LimitExceeded, KeyInvalid, AgentMismatch, FilterInvalid, To
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Protocol
 
 from sessionplane.domain import keys
@@ -166,15 +167,28 @@ class Parser(Fields):
 
     def filter(self, wanted: session_service_pb2.EventFilter) -> Filter:
         """Read a filter; the empty one is the shared EVERYTHING."""
-        if not wanted.kinds and not wanted.run_id:
+        if not (wanted.kinds or wanted.custom_types or wanted.run_id):
             return EVERYTHING
         kinds = frozenset(enum(EventKind, kind, "filter.kinds") for kind in wanted.kinds)
         if None in kinds:
             raise FilterInvalid(problem="a kind is not one of EventKind")
         return Filter(
             kinds=frozenset(kind for kind in kinds if kind is not None),
+            custom_types=self._types(wanted.custom_types),
             run_id=self.name(wanted.run_id, "filter.run_id"),
         )
+
+    def _types(self, wanted: Sequence[str]) -> frozenset[str]:
+        """Read types of custom events. What could never match is a mistake, and is said."""
+        most = self._limits.filter_types_max
+        if len(wanted) > most:
+            raise LimitExceeded(field="filter.custom_types", actual=len(wanted), limit=most)
+        for name in wanted:
+            if not _CUSTOM_TYPE.fullmatch(self.name(name, "filter.custom_types")):
+                raise FilterInvalid(
+                    problem="a custom type is 1 to 128 of A-Z a-z 0-9 . _ : / - and compared as a whole"
+                )
+        return frozenset(wanted)
 
     def claim(self, request: runner_service_pb2.ClaimRunRequest) -> ClaimRequest:
         """Read a ClaimRun."""

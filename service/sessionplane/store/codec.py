@@ -69,6 +69,11 @@ def delta_text(data: bytes) -> str:
     return decode(data).output_delta.text
 
 
+def custom_type(entry: events.Entry) -> str:
+    """Return the type of a custom event's entry."""
+    return decode(entry.data).custom.type
+
+
 def encode_terminal(terminal: runs.RunTerminal) -> bytes:
     """Return a terminal as the run's row keeps it: an encoded `RunTerminal`."""
     message = run_pb2.RunTerminal()
