@@ -11,7 +11,7 @@ import pytest
 
 from sessionplane.store import schema, statements
 
-WALKS = {"RESTING_SESSIONS"}
+WALKS = {"RESTING_SESSIONS", "COUNT_SESSIONS"}
 """Statements that may look at every row: none of them runs on a caller's behalf."""
 UNASKED = {"events_one_terminal", "sessions_by_change"}
 """Indexes that no statement of this release asks: a promise, and what watching sessions will need."""

@@ -157,6 +157,16 @@ class Entry(NamedTuple):
     chain: bytes
 
 
+class Fold(NamedTuple):
+    """What a log adds up to, from its first event on: a session's state and generation, and the key that it holds.
+    Before the first event there is no state.
+    """
+
+    state: str = ""
+    generation: int = 0
+    key: str = ""
+
+
 class Place(NamedTuple):
     """A place in a log: behind this sequence, with the chain hash there. (0, b"") is before the first event."""
 

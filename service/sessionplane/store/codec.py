@@ -28,6 +28,7 @@ def _numbers(names: type[E], value: Callable[[str], N], prefix: str) -> Mapping[
 
 
 _SESSION_STATE = _numbers(sessions.SessionState, session_pb2.SessionState.Value, "SESSION_STATE")
+_SESSION_STATE_NAME = {number: name.value for name, number in _SESSION_STATE.items()}
 _SESSION_CAUSE = _numbers(sessions.SessionCause, session_pb2.SessionCause.Value, "SESSION_CAUSE")
 _MOVE_REASON = _numbers(sessions.MoveReason, event_pb2.MoveReason.Value, "MOVE_REASON")
 _RUN_STATE = _numbers(runs.RunState, run_pb2.RunState.Value, "RUN_STATE")
@@ -64,6 +65,17 @@ def decode(data: bytes) -> event_pb2.Event:
     return EventBatch.FromString(data).events[0]
 
 
+def fold(before: events.Fold, entry: events.Entry) -> events.Fold:
+    """Return what a log adds up to behind one more entry."""
+    if entry.kind is events.EventKind.SESSION_CHANGED:
+        changed = decode(entry.data).session_changed
+        return before._replace(state=_SESSION_STATE_NAME[changed.to_state], generation=changed.generation)
+    if entry.kind is events.EventKind.SESSION_MOVED:
+        moved = decode(entry.data).session_moved
+        return before._replace(key=moved.key if moved.holds else "")
+    return before
+
+
 def delta_text(data: bytes) -> str:
     """Return the text of an output_delta's entry."""
     return decode(data).output_delta.text
@@ -84,6 +96,11 @@ def encode_terminal(terminal: runs.RunTerminal) -> bytes:
 def decode_terminal(data: bytes) -> run_pb2.RunTerminal:
     """Return the terminal that a run's row keeps."""
     return run_pb2.RunTerminal.FromString(data)
+
+
+def is_terminal(data: bytes, terminal: bytes) -> bool:
+    """Say whether an entry is the terminal that a run's row keeps."""
+    return decode(data).run_terminal == decode_terminal(terminal)
 
 
 def _session_changed(event: event_pb2.Event, body: events.SessionChanged) -> None:

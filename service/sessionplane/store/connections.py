@@ -103,6 +103,21 @@ def inspect(database: Path) -> None:
         raise StoreUnusable(f"{database} cannot be read as an SQLite database: {error}.") from error
 
 
+def require(database: Path) -> None:
+    """Make sure that a file is a database of this release, for those who only read it.
+
+    Raises StoreUnusable if there is none, or what `inspect` raises.
+    """
+    if not database.exists() or database.stat().st_size == 0:
+        raise StoreUnusable(f"{database} holds no database. Name the file that a server uses.")
+    inspect(database)
+    with closing(_connect(database, "ro")) as connection:
+        if schema.is_older(connection):
+            raise StoreUnusable(
+                f"{database} was written by an earlier release of sessionplane. Serve it once with this one."
+            )
+
+
 def verdict(version: str = sqlite3.sqlite_version) -> str:
     """Say which SQLite is in use and whether its WAL-reset bug concerns us: one sentence for the log.
 

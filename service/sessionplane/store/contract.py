@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeVar
 
-from sessionplane.domain.events import Body, Entry, Place
+from sessionplane.domain.events import Body, Entry, Fold, Place
 from sessionplane.domain.interrupts import Interrupt
 from sessionplane.domain.keys import SessionKey
 from sessionplane.domain.runs import Run, RunTerminal
@@ -136,6 +136,9 @@ class ReadTx(Protocol):
         """Return the place behind `sequence` (0 is the place before the first event, with an empty chain;
         the floor's place is known too), or None if the log does not reach it or no longer holds it.
         """
+
+    def floor_state(self, session_id: str) -> Fold:
+        """Return what the removed part of a log adds up to; nothing was removed: what no event adds up to."""
 
     def entries(self, session_id: str, *, after: Place, limit: int, bytes_max: int) -> list[Entry]:
         """Return the entries behind a place, in order: at most `limit`, and no more bytes than `bytes_max`

@@ -14,7 +14,7 @@ from contextlib import closing
 from hashlib import blake2b
 
 from sessionplane.domain.errors import Checksum
-from sessionplane.domain.events import Entry, Place
+from sessionplane.domain.events import Entry, Fold, Place
 from sessionplane.domain.interrupts import Interrupt
 from sessionplane.domain.keys import SessionKey
 from sessionplane.domain.runs import Run
@@ -127,6 +127,10 @@ class SqliteReadTx:
             return Place(*floor)
         row = self._row(sql.CHAIN, (session_id, sequence))
         return None if row is None else Place(sequence, row[0])
+
+    def floor_state(self, session_id: str) -> Fold:
+        row = self._row(sql.FLOOR_STATE, (session_id,))
+        return Fold() if row is None else rows.fold_of(row)
 
     def entries(self, session_id: str, *, after: Place, limit: int, bytes_max: int) -> list[Entry]:
         found: list[Entry] = []

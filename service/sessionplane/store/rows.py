@@ -13,7 +13,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from sessionplane.domain.events import Entry, EventKind, InputStage
+from sessionplane.domain.events import Entry, EventKind, Fold, InputStage
 from sessionplane.domain.interrupts import Interrupt, InterruptMode, InterruptStage
 from sessionplane.domain.keys import SessionKey, from_stored
 from sessionplane.domain.runs import Run, RunOutcome, RunState
@@ -298,6 +298,12 @@ def request_row(request: Request) -> Row:
         request.interrupt_id,
         request.detail,
     )
+
+
+def fold_of(row: Row) -> Fold:
+    """Return what a row of `statements.FLOOR_STATE` says that the removed part of a log adds up to."""
+    (encoded,) = row
+    return Fold(**json.loads(encoded)) if encoded else Fold()
 
 
 def entry_of(row: Row) -> Entry:

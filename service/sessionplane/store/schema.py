@@ -229,6 +229,13 @@ def is_newer(connection: sqlite3.Connection) -> bool:
     return any(applied.name not in known for applied in migrations.applied(_wrap(connection)))
 
 
+def is_older(connection: sqlite3.Connection) -> bool:
+    """Say whether the file lacks a migration. Reads only."""
+    applied = {migration.name for migration in migrations.applied(_wrap(connection))}
+    with closing(sqlite3.connect(":memory:")) as empty:
+        return any(migration.name not in applied for migration in migrations.pending(_wrap(empty)))
+
+
 def version() -> int:
     """Return how many migrations this release knows: a database that it opened has just these."""
     with closing(sqlite3.connect(":memory:")) as empty:

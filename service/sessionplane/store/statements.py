@@ -49,6 +49,11 @@ SAVE_META = """
     INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value
 """
 
+# Writes a fact, or another one in its place.
+SAVE_META = """
+    INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value
+"""
+
 # Sessions and keys.
 
 # One session by id.
@@ -227,6 +232,15 @@ HEAD = "SELECT head_sequence, head_hash, log_bytes FROM sessions WHERE session_i
 SAVE_HEAD = "UPDATE sessions SET head_sequence = ?, head_hash = ?, log_bytes = ? WHERE session_id = ?"
 # The oldest place of a log.
 FLOOR = "SELECT floor_sequence, floor_hash FROM sessions WHERE session_id = ?"
+# What the removed part of a log adds up to.
+FLOOR_STATE = "SELECT floor_state FROM sessions WHERE session_id = ?"
+# How many sessions a check of the whole file has before it.
+COUNT_SESSIONS = "SELECT count(*) FROM sessions WHERE deleted_at_ms IS NULL"
+# The next session of such a check.
+NEXT_SESSION = """
+    SELECT session_id, namespace FROM sessions
+    WHERE session_id > ? AND deleted_at_ms IS NULL ORDER BY session_id LIMIT 1
+"""
 # The chain hash behind one event.
 CHAIN = "SELECT chain FROM events WHERE session_id = ? AND sequence = ?"
 # New events: APPEND[n - 1] writes n of them. One statement for many rows, since the interpreter's lock is
