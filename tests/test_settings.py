@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from sessionplane.domain.freshness import Daily, Freshness, FreshnessSettings, Idle
 from sessionplane.domain.keys import KeySettings, OpaquePeer
 from sessionplane.domain.limits import DEFAULT, Limits
 from sessionplane.settings import CLIENT_VARIABLES, Address, Settings, SettingsInvalid, variables
@@ -36,6 +37,7 @@ def test_a_server_starts_without_any_setting() -> None:
     assert settings.db == Path("sessionplane.db")
     assert settings.limits == DEFAULT
     assert settings.key_settings() == KeySettings()
+    assert settings.freshness_settings() == FreshnessSettings()
 
 
 def test_settings_never_change() -> None:
@@ -142,6 +144,8 @@ def test_every_setting_can_come_from_the_environment(monkeypatch: pytest.MonkeyP
         "SESSIONPLANE_MAIN_KEY": "home",
         "SESSIONPLANE_AGENTS": "support, sales",
         "SESSIONPLANE_OPAQUE_PEERS": '[{"channel": "irc", "markers": ["direct"]}]',
+        "SESSIONPLANE_FRESHNESS": '{"default": {"daily": {"hour": 4, "zone": "Europe/Berlin"}},'
+        ' "direct": {"idle": {"minutes": 60}}, "cron": {}}',
         "SESSIONPLANE_LIMITS__LEASE_MS_DEFAULT": "20000",
     }
     for name, value in given.items():
@@ -156,6 +160,13 @@ def test_every_setting_can_come_from_the_environment(monkeypatch: pytest.MonkeyP
         main_key="home",
         agents=frozenset({"support", "sales"}),
         opaque_peers=(OpaquePeer(channel="irc", markers=frozenset({"direct"})),),
+    )
+    assert settings.freshness_settings() == FreshnessSettings(
+        policies={
+            "default": Freshness(daily=Daily(hour=4, zone="Europe/Berlin")),
+            "direct": Freshness(idle=Idle(minutes=60)),
+            "cron": Freshness(),
+        }
     )
     flat = {name for name in variables() if "__" not in name}
     assert flat <= given.keys(), "a new setting belongs into this test"
@@ -189,12 +200,14 @@ def test_each_problem_is_one_line_that_names_its_variable(monkeypatch: pytest.Mo
     monkeypatch.setenv("SESSIONPLANE_LISTEN", "nowhere")
     monkeypatch.setenv("SESSIONPLANE_LOG_LEVEL", "loud")
     monkeypatch.setenv("SESSIONPLANE_OPAQUE_PEERS", "[")
+    monkeypatch.setenv("SESSIONPLANE_FRESHNESS", '{"dm": {}}')
     monkeypatch.setenv("SESSIONPLANE_LIMITS__SWEEP_MS", "often")
     monkeypatch.setenv("SESSIONPLANE_TYPO", "1")
     with pytest.raises(SettingsInvalid) as refused:
         Settings.load(db=":memory:")
     names = [line.split(":")[0].split(" ")[0] for line in str(refused.value).splitlines()]
     assert sorted(names) == [
+        "SESSIONPLANE_FRESHNESS",
         "SESSIONPLANE_LIMITS__SWEEP_MS",
         "SESSIONPLANE_LISTEN",
         "SESSIONPLANE_LOG_LEVEL",
@@ -233,6 +246,41 @@ def test_bounds_may_not_contradict_each_other(monkeypatch: pytest.MonkeyPatch) -
 def test_what_the_canonicaliser_refuses_is_a_settings_problem(given: dict[str, object]) -> None:
     """Keys must not find out at the first request."""
     assert len(problems(**given)) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "sentences"),
+    [
+        ("{", ["SESSIONPLANE_FRESHNESS: this is not JSON"]),
+        ("[" * 100_000, ["SESSIONPLANE_FRESHNESS: this is not JSON"]),
+        ("[]", ["SESSIONPLANE_FRESHNESS: Input should be a valid dictionary."]),
+        ('"never"', ["SESSIONPLANE_FRESHNESS: Input should be a valid dictionary (it is 'never')."]),
+        ('{"main": {}, "main": {}}', ["SESSIONPLANE_FRESHNESS: 'main' is there twice."]),
+        ('{"dm": {}}', ["SESSIONPLANE_FRESHNESS: 'dm' is no kind of key. There are default, thread, main,"]),
+        ('{"main": 60}', ["SESSIONPLANE_FRESHNESS.main: "]),
+        ('{"main": {"idel": {"minutes": 60}}}', ["SESSIONPLANE_FRESHNESS.main.idel: Unexpected "]),
+        ('{"main": {"idle": {}}}', ["SESSIONPLANE_FRESHNESS.main.idle.minutes: Field required."]),
+        ('{"main": {"idle": {"minutes": 0}}}', ["SESSIONPLANE_FRESHNESS.main.idle: minutes is 0, but must"]),
+        ('{"main": {"idle": {"minutes": 1.5}}}', ["SESSIONPLANE_FRESHNESS.main.idle.minutes: Input should"]),
+        (
+            '{"main": {"daily": {"hour": 24, "zone": "UTC"}}, "cron": {"daily": {"hour": 4, "zone": "Berln"}}}',
+            [
+                "SESSIONPLANE_FRESHNESS.main.daily: hour is 24, but must be from 0 to 23.",
+                "SESSIONPLANE_FRESHNESS.cron.daily: zone is 'Berln', which is no time zone of the IANA data",
+            ],
+        ),
+    ],
+)
+def test_a_freshness_policy_that_could_not_hold_is_refused(
+    monkeypatch: pytest.MonkeyPatch, text: str, sentences: list[str]
+) -> None:
+    """Whoever sets one wants sessions to end; they must not go on because of a slip of the pen."""
+    monkeypatch.setenv("SESSIONPLANE_FRESHNESS", text)
+    found = problems()
+    assert len(found) == len(sentences)
+    for problem, sentence in zip(found, sentences, strict=True):
+        assert problem.startswith(sentence)
+        assert len(problem) < 250
 
 
 def test_every_variable_is_described() -> None:

@@ -20,6 +20,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
+from sessionplane.domain.freshness import Freshness, FreshnessSettings
 from sessionplane.domain.keys import KeySettings, OpaquePeer
 from sessionplane.domain.limits import DEFAULT, Limits, meanings
 
@@ -128,9 +129,22 @@ def _from_json(value: object) -> object:
     if not isinstance(value, str):
         return value
     try:
-        return json.loads(value)
-    except ValueError as error:
+        return json.loads(value, object_pairs_hook=_without_repeats)
+    except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"this is not JSON ({error})") from None
+
+
+def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """JSON keeps the last of two equal names in silence; whoever wrote both meant something by each."""
+    names = [name for name, _ in pairs]
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"{repeated[0]!r} is there twice")
+    return dict(pairs)
+
+
+def _of_known_kinds(policies: dict[str, Freshness]) -> dict[str, Freshness]:
+    FreshnessSettings(policies=policies)
+    return policies
 
 
 def _sane(limits: Limits) -> Limits:
@@ -188,6 +202,13 @@ class Settings(BaseSettings):
         default=_KEYS.opaque_peers,
         description="the channels whose peer ids keep their case, as a JSON list of"
         ' `{"channel": ..., "markers": [...], "whole_tail": ...}`',
+    )
+    freshness: Annotated[
+        dict[str, Freshness], NoDecode, BeforeValidator(_from_json), AfterValidator(_of_known_kinds)
+    ] = Field(
+        default={},
+        description="when a key gets a new session by itself, by kind of key, as a JSON object of"
+        ' `{"daily": {"hour": ..., "zone": ...}, "idle": {"minutes": ...}}`; see [below](#freshness)',
     )
     limits: Annotated[Limits, AfterValidator(_sane)] = Field(
         default=DEFAULT,
@@ -251,6 +272,10 @@ class Settings(BaseSettings):
             agents=self.agents,
             opaque_peers=self.opaque_peers,
         )
+
+    def freshness_settings(self) -> FreshnessSettings:
+        """When the session of a key is too old to go on, by kind of key."""
+        return FreshnessSettings(policies=self.freshness)
 
 
 def variables() -> dict[str, str]:
