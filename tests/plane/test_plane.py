@@ -342,7 +342,7 @@ async def test_a_stream_may_wait_for_its_run(bench: Bench, tasks: list[asyncio.T
 
     async def opened() -> str:
         async with bench.plane.stream(request, pending_s=LONG_S) as (opening, _):
-            return opening.run.run_id if opening.run else ""
+            return opening.run.run.run_id if opening.run else ""
 
     following = await waiting(tasks, bench, opened())
     await bench.start(run_id="other")

@@ -67,7 +67,7 @@ async def test_the_answer_ends_where_the_log_ends(bench: Bench) -> None:
     started = await bench.start()
     assert started.view.session == bench.session()
     assert started.view.head.sequence == 4
-    assert started.view.active_run == started.run
+    assert started.view.active_run == started.shown
 
 
 async def test_a_second_run_stands_in_line(bench: Bench) -> None:
@@ -78,7 +78,7 @@ async def test_a_second_run_stands_in_line(bench: Bench) -> None:
         started = await bench.start(text=text)
         assert started.disposition is RunDisposition.QUEUED
         assert started.run.due_at_ms is None
-        positions.append(started.queue_position)
+        positions.append(started.shown.queue_position)
     assert positions == [1, 2]
     assert bench.session().queued_run_count == 2
     assert bench.story(behind=4) == ["input two", "run none>QUEUED", "input three", "run none>QUEUED"]
@@ -131,7 +131,7 @@ async def test_a_duplicate_in_line_shows_its_place(bench: Bench) -> None:
     """A run that still waits is shown with where it stands."""
     await bench.start()
     await bench.start(text="hello", run_id="mine")
-    assert (await bench.start(text="hello", run_id="mine")).queue_position == 1
+    assert (await bench.start(text="hello", run_id="mine")).shown.queue_position == 1
 
 
 async def test_a_duplicate_is_looked_up_before_anything_else(bench: Bench) -> None:

@@ -52,7 +52,7 @@ async def test_the_answer_shows_the_active_run(bench: Bench) -> None:
     started = await bench.start()
     found = await bench.resolve()
     assert found.view.active_run is not None
-    assert found.view.active_run.run_id == started.run.run_id
+    assert found.view.active_run.run.run_id == started.run.run_id
 
 
 @pytest.mark.parametrize("cause", SessionCause)

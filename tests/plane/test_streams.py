@@ -79,7 +79,8 @@ async def test_a_stream_of_a_run_is_that_run(bench: Bench) -> None:
     await bench.start()
     queued = (await bench.start()).run
     opening = await opened(bench, of_run(queued.run_id))
-    assert opening.run == queued
+    assert opening.run == bench.view(queued.run_id)
+    assert opening.run.queue_position == 1
     plan = opening.plan
     assert (plan.begin.sequence, plan.filter) == (queued.first_sequence - 1, Filter(run_id=queued.run_id))
     assert (plan.until, plan.until_run_id) == (Until.RUN_END, queued.run_id)
@@ -97,7 +98,7 @@ async def test_run_end_is_the_run_in_the_lane(bench: Bench) -> None:
     active = await bench.running()
     await bench.start()
     opening = await opened(bench, asked(until=Until.RUN_END))
-    assert (opening.plan.until_run_id, opening.run) == (active.run_id, bench.run(active.run_id))
+    assert (opening.plan.until_run_id, opening.run) == (active.run_id, bench.view(active.run_id))
 
 
 async def test_run_end_is_the_next_run_in_an_idle_session(bench: Bench) -> None:
@@ -116,7 +117,7 @@ async def test_run_end_can_name_its_run(bench: Bench) -> None:
         asked(until=Until.RUN_END, filter=Filter(run_id=queued.run_id)),
     ):
         opening = await opened(bench, request)
-        assert (opening.run, opening.plan.until_run_id) == (queued, queued.run_id)
+        assert (opening.run, opening.plan.until_run_id) == (bench.view(queued.run_id), queued.run_id)
         assert opening.plan.begin.sequence == queued.first_sequence - 1
 
 

@@ -130,7 +130,7 @@ async def test_a_run_is_shown_whole_or_small(bench: Bench) -> None:
     await bench.publish(run.run_id, "text")
     await bench.finish(run.run_id, result=run_pb2.Payload(text="r").SerializeToString())
     view = bench.view(run.run_id)
-    whole, small = render.run_view(bench.plane, view), render.run_view(bench.plane, view, whole=False)
+    whole, small = render.run(bench.plane, view, whole=True), render.run(bench.plane, view)
     assert (whole.input.text, whole.terminal.output_text, whole.terminal.result.text) == (
         "hello",
         "text",
@@ -156,7 +156,7 @@ async def test_a_run_is_shown_whole_or_small(bench: Bench) -> None:
 async def test_a_claimed_run_shows_its_times(bench: Bench) -> None:
     """Who reads a claimed run sees when its lease and its time run out, and never its lease token."""
     run = await bench.running()
-    shown = render.run_view(bench.plane, bench.view(run.run_id))
+    shown = render.run(bench.plane, bench.view(run.run_id))
     assert shown.lease_expire_time.ToMilliseconds() == bench.clock.wall_ms() + LEASE_MS
     assert shown.deadline.ToMilliseconds() == run.run_deadline_ms
     assert bench.tokens[run.run_id] not in str(shown)
@@ -166,14 +166,14 @@ async def test_a_claimed_run_shows_its_times(bench: Bench) -> None:
 async def test_a_queued_run_shows_its_place(bench: Bench) -> None:
     """Position 1 is next, and 0 is nobody's place in line."""
     active, queued = await bench.start(), await bench.start()
-    assert render.run_view(bench.plane, bench.view(queued.run.run_id)).queue_position == 1
-    assert render.run_view(bench.plane, bench.view(active.run.run_id)).queue_position == 0
+    assert render.run(bench.plane, bench.view(queued.run.run_id)).queue_position == 1
+    assert render.run(bench.plane, bench.view(active.run.run_id)).queue_position == 0
 
 
 async def test_a_run_of_a_session_without_a_key_shows_none(bench: Bench) -> None:
     """A key that there is not is the empty text."""
     started = await bench.start(None)
-    assert render.run_view(bench.plane, bench.view(started.run.run_id)).session_key == ""
+    assert render.run(bench.plane, bench.view(started.run.run_id)).session_key == ""
 
 
 async def test_a_token_is_the_place_in_the_log(bench: Bench) -> None:
@@ -186,9 +186,9 @@ async def test_a_token_is_the_place_in_the_log(bench: Bench) -> None:
 
 async def test_no_active_run_is_shown_as_none(bench: Bench) -> None:
     """A free lane shows nothing, a taken one a small run."""
-    assert render.active_run(bench.plane, None, values.session()) is None
+    assert render.run_or_none(bench.plane, None) is None
     started = await bench.start(text="hello")
-    shown = render.active_run(bench.plane, started.run, started.view.session)
+    shown = render.run_or_none(bench.plane, started.view.active_run)
     assert shown is not None
     assert (shown.run_id, shown.HasField("input")) == (started.run.run_id, False)
 

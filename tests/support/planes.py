@@ -28,8 +28,8 @@ from sessionplane.plane.interrupts import Interrupted, InterruptRequest
 from sessionplane.plane.plane import ControlPlane
 from sessionplane.plane.resolving import Resolved, ResolveRequest
 from sessionplane.plane.runners import Finished, FinishRequest, Heard, PublishRequest
-from sessionplane.plane.runs import RunView, Started, StartRequest
-from sessionplane.plane.sessions import SessionRef
+from sessionplane.plane.runs import Started, StartRequest
+from sessionplane.plane.sessions import RunView, SessionRef
 from sessionplane.plane.stopping import Wish
 from sessionplane.rpc.streams import read_mark
 from sessionplane.store import codec

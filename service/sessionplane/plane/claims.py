@@ -19,7 +19,8 @@ from sessionplane.domain.sessions import Session, SessionCause, allows
 from sessionplane.plane import lane, sessions
 from sessionplane.plane.context import Call, Context, recall, remember, run_topic
 from sessionplane.plane.leases import RunRef
-from sessionplane.plane.runs import RunView, get_run, require_run
+from sessionplane.plane.runs import get_run, require_run
+from sessionplane.plane.sessions import RunView
 from sessionplane.store.contract import ReadTx, Tx
 
 

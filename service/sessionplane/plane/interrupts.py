@@ -10,7 +10,7 @@ from sessionplane.domain.runs import Run, RunState
 from sessionplane.domain.sessions import Session
 from sessionplane.plane import runs, stopping
 from sessionplane.plane.context import Call, Context, recall, remember
-from sessionplane.plane.sessions import SessionRef, find, require
+from sessionplane.plane.sessions import RunView, SessionRef, find, require
 from sessionplane.plane.stopping import Wish
 from sessionplane.store.contract import ReadTx, Tx
 
@@ -32,7 +32,7 @@ class Interrupted:
 
     interrupt: Interrupt
     session: Session
-    run: runs.RunView | None
+    run: RunView | None
 
 
 def interrupt(tx: Tx, request: InterruptRequest, context: Context) -> Interrupted:

@@ -26,6 +26,7 @@ from sessionplane.plane import claims, resolving, runs, streams
 from sessionplane.plane.context import Clock, Context, pool_topic, run_topic, with_request
 from sessionplane.plane.leases import Leases, RunRef
 from sessionplane.plane.presence import Attendance
+from sessionplane.plane.sessions import RunView
 from sessionplane.plane.streams import Opening, StreamRequest
 from sessionplane.plane.sweeper import Sweeper
 from sessionplane.store import codec
@@ -141,7 +142,7 @@ class ControlPlane:
         if request.interaction is Interaction.USER:
             self.sweeper.note_interaction(found.view.session)
 
-    async def wait_run(self, namespace: str, run_id: str, *, wait_s: float) -> runs.RunView:
+    async def wait_run(self, namespace: str, run_id: str, *, wait_s: float) -> RunView:
         """Wait until the run has finished, or the time is over; return it as it is then.
 
         Raises RunNotFound, Draining and Overloaded.

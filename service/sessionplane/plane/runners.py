@@ -17,7 +17,8 @@ from sessionplane.domain.sessions import Session, SessionCause, allows
 from sessionplane.plane import lane, sessions, stopping
 from sessionplane.plane.claims import Holder, LeaseView, extend_lease, held_run, lease_view, working_run
 from sessionplane.plane.context import Context, run_topic
-from sessionplane.plane.runs import RunView, get_run
+from sessionplane.plane.runs import get_run
+from sessionplane.plane.sessions import RunView
 from sessionplane.store.contract import Tx
 
 

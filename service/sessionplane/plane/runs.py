@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sessionplane.domain.errors import RunIdReused, RunNotFound
-from sessionplane.domain.runs import Run, RunDisposition, RunState
+from sessionplane.domain.runs import Run, RunDisposition
 from sessionplane.domain.sessions import Interaction, Session
 from sessionplane.plane import admission, sessions
 from sessionplane.plane.admission import RunSpec
 from sessionplane.plane.context import Call, Context, recall, remember
-from sessionplane.plane.sessions import SessionRef, View
+from sessionplane.plane.sessions import RunView, SessionRef, View
 from sessionplane.store.contract import ReadTx, Tx
 
 
@@ -28,19 +28,14 @@ class StartRequest:
 class Started:
     """What became of the wish to run."""
 
-    run: Run
+    shown: RunView
     disposition: RunDisposition
     view: View
-    queue_position: int = 0
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunView:
-    """A run as an answer shows it, with its session and its place in line (0 unless it is queued)."""
-
-    run: Run
-    session: Session
-    queue_position: int
+    @property
+    def run(self) -> Run:
+        """The run's row."""
+        return self.shown.run
 
 
 def require_run(tx: ReadTx, namespace: str, run_id: str) -> Run:
@@ -54,10 +49,7 @@ def require_run(tx: ReadTx, namespace: str, run_id: str) -> Run:
 def get_run(tx: ReadTx, namespace: str, run_id: str) -> RunView:
     """Read a run. Raises RunNotFound."""
     run = require_run(tx, namespace, run_id)
-    position = tx.queue_position(run) if run.state is RunState.QUEUED else 0
-    return RunView(
-        run=run, session=sessions.require_row(tx, namespace, run.session_id), queue_position=position
-    )
+    return sessions.view_run(tx, run, sessions.require_row(tx, namespace, run.session_id))
 
 
 def start(tx: Tx, request: StartRequest, context: Context) -> Started:
@@ -80,12 +72,7 @@ def start(tx: Tx, request: StartRequest, context: Context) -> Started:
 
 def _started(tx: ReadTx, namespace: str, run_id: str, disposition: RunDisposition) -> Started:
     found = get_run(tx, namespace, run_id)
-    return Started(
-        run=found.run,
-        disposition=disposition,
-        view=sessions.view(tx, found.session),
-        queue_position=found.queue_position,
-    )
+    return Started(shown=found, disposition=disposition, view=sessions.view(tx, found.session))
 
 
 def _duplicate(tx: ReadTx, namespace: str, spec: RunSpec) -> Started:

@@ -11,7 +11,7 @@ from sessionplane.domain.errors import KeyBound, KeyNotBound, SessionNotFound
 from sessionplane.domain.events import Place, SessionChanged, SessionMoved
 from sessionplane.domain.keys import SessionKey
 from sessionplane.domain.routing import Action, Verb
-from sessionplane.domain.runs import Run
+from sessionplane.domain.runs import Run, RunState
 from sessionplane.domain.sessions import (
     Interaction,
     MoveReason,
@@ -40,20 +40,39 @@ class SessionRef:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RunView:
+    """A run as an answer shows it, with its session and its place in line (0 unless it is queued)."""
+
+    run: Run
+    session: Session
+    queue_position: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class View:
     """A session as an answer shows it: the row, its active run, the log's head, and what StartRun would do."""
 
     session: Session
-    active_run: Run | None
+    active_run: RunView | None
     head: Place
     route: Action
+
+
+def view_run(tx: ReadTx, run: Run, session: Session) -> RunView:
+    """Show a run of the session, both as they were read in this very transaction."""
+    position = tx.queue_position(run) if run.state is RunState.QUEUED else 0
+    return RunView(run=run, session=session, queue_position=position)
 
 
 def view(tx: ReadTx, session: Session) -> View:
     """Show a session that was read in this very transaction, and not written since."""
     run = tx.run(session.namespace, session.active_run_id) if session.active_run_id else None
-    head = Place(session.head_sequence, session.head_hash)
-    return View(session=session, active_run=run, head=head, route=routing.route(Verb.START_RUN, session))
+    return View(
+        session=session,
+        active_run=view_run(tx, run, session) if run is not None else None,
+        head=Place(session.head_sequence, session.head_hash),
+        route=routing.route(Verb.START_RUN, session),
+    )
 
 
 def view_after(tx: ReadTx, session: Session) -> View:

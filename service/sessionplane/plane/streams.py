@@ -28,7 +28,7 @@ from sessionplane.domain.tokens import ResumeToken, stamp
 from sessionplane.plane import lifecycle, resolving, sessions
 from sessionplane.plane.context import Context
 from sessionplane.plane.resolving import ResolveRequest
-from sessionplane.plane.sessions import SessionRef, View
+from sessionplane.plane.sessions import RunView, SessionRef, View
 from sessionplane.store import codec
 from sessionplane.store.contract import ReadTx, Tx
 
@@ -56,7 +56,7 @@ class Opening:
     """
 
     view: View
-    run: Run | None
+    run: RunView | None
     resumed: bool
     resolution: Resolution | None
     attached: bool
@@ -213,9 +213,10 @@ def _opening(
     until_run = (run or lane) if until is Until.RUN_END else None
     begin = resumed_at or _begin(tx, request, view, run)
     goal, reason = _goal(view, until, until_run, begin)
+    meant = run or until_run
     return Opening(
         view=view,
-        run=run or until_run,
+        run=sessions.view_run(tx, meant, view.session) if meant is not None else None,
         resumed=resumed_at is not None,
         resolution=None,
         attached=False,
@@ -258,7 +259,8 @@ def _begin(tx: ReadTx, request: StreamRequest, view: View, run: Run | None) -> P
     floor = Place(session.floor_sequence, session.floor_hash)
     if request.start is Start.OLDEST:
         return floor
-    first = run if request.start is None else view.active_run if request.start is Start.ACTIVE_RUN else None
+    active = view.active_run.run if view.active_run is not None else None
+    first = run if request.start is None else active if request.start is Start.ACTIVE_RUN else None
     if first is None:
         return view.head
     return tx.place(session.session_id, first.first_sequence - 1) or floor

@@ -35,7 +35,7 @@ from sessionplane.plane.claims import Holder
 from sessionplane.plane.context import run_topic
 from sessionplane.plane.plane import ControlPlane
 from sessionplane.plane.runners import Finished, Heard
-from sessionplane.plane.runs import RunView
+from sessionplane.plane.sessions import RunView
 from sessionplane.rpc import render
 from sessionplane.rpc.guard import Context
 from sessionplane.rpc.parse import Parser
@@ -104,7 +104,7 @@ class Driver:
             await context.write(
                 pb.DriveRunResponse(
                     opened=pb.DriveRunOpened(
-                        run=render.run_view(self._plane, view), lease=render.lease(heard.lease)
+                        run=render.run(self._plane, view, whole=True), lease=render.lease(heard.lease)
                     )
                 )
             )

@@ -12,13 +12,13 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from sessionplane.domain.events import Place
 from sessionplane.domain.interrupts import Interrupt, InterruptMode, InterruptStage
 from sessionplane.domain.routing import Action
-from sessionplane.domain.runs import FinishResult, Run, RunDisposition, RunState
+from sessionplane.domain.runs import FinishResult, RunDisposition, RunState
 from sessionplane.domain.sessions import Resolution, Session, SessionCause, SessionState, Visibility
 from sessionplane.domain.streams import ClosingReason
 from sessionplane.domain.tokens import TokenWriter
 from sessionplane.plane.claims import LeaseView
 from sessionplane.plane.plane import ControlPlane
-from sessionplane.plane.runs import RunView
+from sessionplane.plane.sessions import RunView
 from sessionplane.store import codec
 from sessionplane.v1 import run_pb2, session_pb2, session_service_pb2
 
@@ -112,10 +112,9 @@ def terminal(encoded: bytes, *, whole: bool) -> run_pb2.RunTerminal | None:
     return shown
 
 
-def run(
-    plane: ControlPlane, row: Run, owner: Session, *, queue_position: int = 0, whole: bool = False
-) -> run_pb2.Run:
+def run(plane: ControlPlane, view: RunView, *, whole: bool = False) -> run_pb2.Run:
     """Show a run; with its input, text and result only if `whole`, so that lists stay small."""
+    row, owner = view.run, view.session
     return run_pb2.Run(
         run_id=row.run_id,
         session_id=row.session_id,
@@ -123,7 +122,7 @@ def run(
         generation=row.generation,
         state=RUN_STATES[row.state],
         pool=row.pool,
-        queue_position=queue_position,
+        queue_position=view.queue_position,
         input=run_pb2.Payload.FromString(row.input) if whole else None,
         labels=row.labels,
         create_time=timestamp(row.created_at_ms),
@@ -139,14 +138,9 @@ def run(
     )
 
 
-def run_view(plane: ControlPlane, view: RunView, *, whole: bool = True) -> run_pb2.Run:
-    """Show a run that was read with its session."""
-    return run(plane, view.run, view.session, queue_position=view.queue_position, whole=whole)
-
-
-def active_run(plane: ControlPlane, row: Run | None, owner: Session) -> run_pb2.Run | None:
-    """Show the active run of a session beside it; None if there is none."""
-    return run(plane, row, owner) if row is not None else None
+def run_or_none(plane: ControlPlane, view: RunView | None) -> run_pb2.Run | None:
+    """Show a run as lists do, if there is one."""
+    return run(plane, view) if view is not None else None
 
 
 def lease(view: LeaseView) -> run_pb2.Lease:

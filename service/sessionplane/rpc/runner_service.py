@@ -30,10 +30,10 @@ class RunnerService:
             if not asked.run_id:
                 return pb.ClaimRunResponse()
             view = self._plane.read(lambda tx: runs.get_run(tx, NAMESPACE, asked.run_id))
-            return pb.ClaimRunResponse(run=render.run_view(self._plane, view))
+            return pb.ClaimRunResponse(run=render.run(self._plane, view, whole=True))
         return pb.ClaimRunResponse(
             claimed=claimed.lease is not None,
-            run=render.run_view(self._plane, claimed.run),
+            run=render.run(self._plane, claimed.run, whole=True),
             lease=render.lease(claimed.lease) if claimed.lease else None,
         )
 
@@ -87,4 +87,4 @@ class RunnerService:
         holder = self._parser.holder(request.run_id, request.lease_token)
         call = self._parser.call("ReleaseRun", request, None)
         view = await self._plane.execute(lambda tx, context: claims.release(tx, call, holder, context))
-        return pb.ReleaseRunResponse(run=render.run_view(self._plane, view, whole=False))
+        return pb.ReleaseRunResponse(run=render.run(self._plane, view))

@@ -42,7 +42,7 @@ class SessionService:
             session=render.session(self._plane, view.session),
             resolution=render.RESOLUTIONS[resolved.resolution],
             route=render.ROUTES[view.route],
-            active_run=render.active_run(self._plane, view.active_run, view.session),
+            active_run=render.run_or_none(self._plane, view.active_run),
             resume_token=render.head_token(self._plane, view.session),
         )
 
@@ -53,7 +53,7 @@ class SessionService:
         return pb.GetSessionResponse(
             session=render.session(self._plane, view.session),
             route=render.ROUTES[view.route],
-            active_run=render.active_run(self._plane, view.active_run, view.session),
+            active_run=render.run_or_none(self._plane, view.active_run),
             resume_token=render.head_token(self._plane, view.session),
         )
 
@@ -94,7 +94,7 @@ class SessionService:
         )
         owner = started.view.session
         return pb.StartRunResponse(
-            run=render.run(self._plane, started.run, owner, queue_position=started.queue_position),
+            run=render.run(self._plane, started.shown),
             disposition=render.DISPOSITIONS[started.disposition],
             session=render.session(self._plane, owner),
             resume_token=render.head_token(self._plane, owner),
@@ -105,7 +105,8 @@ class SessionService:
         run_id = self._parser.run_id(request.run_id, "run_id")
         view = self._plane.read(lambda tx: runs.get_run(tx, NAMESPACE, run_id))
         return pb.GetRunResponse(
-            run=render.run_view(self._plane, view), resume_token=render.head_token(self._plane, view.session)
+            run=render.run(self._plane, view, whole=True),
+            resume_token=render.head_token(self._plane, view.session),
         )
 
     async def wait_run(self, request: pb.WaitRunRequest, context: Context) -> pb.WaitRunResponse:
@@ -113,7 +114,7 @@ class SessionService:
         run_id = self._parser.run_id(request.run_id, "run_id")
         view = await self._plane.wait_run(NAMESPACE, run_id, wait_s=wait_s(context, self._plane.limits))
         return pb.WaitRunResponse(
-            run=render.run_view(self._plane, view),
+            run=render.run(self._plane, view, whole=True),
             finished=view.run.state is RunState.FINISHED,
             resume_token=render.head_token(self._plane, view.session),
         )
@@ -124,7 +125,7 @@ class SessionService:
         made = await self._plane.execute(lambda tx, use: interrupts.interrupt(tx, asked, use))
         return pb.InterruptResponse(
             interrupt=render.interrupt(made.interrupt),
-            run=render.run_view(self._plane, made.run, whole=False) if made.run else None,
+            run=render.run_or_none(self._plane, made.run),
             resume_token=render.head_token(self._plane, made.session),
         )
 

@@ -105,7 +105,7 @@ class _Frames:
         resumed = pb.RESUME_RESULT_RESUMED if opening.resumed else pb.RESUME_RESULT_FRESH
         frame = pb.StreamOpened(
             session=render.session(self._plane, session),
-            run=render.active_run(self._plane, opening.run, session),
+            run=render.run_or_none(self._plane, opening.run),
             resume_result=resumed,
             resolution=render.RESOLUTIONS.get(opening.resolution, session_pb2.RESOLUTION_UNSPECIFIED),
             until_run_id=opening.plan.until_run_id,
