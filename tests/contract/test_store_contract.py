@@ -364,6 +364,14 @@ class TestRuns:
 
         assert [position(number) for number in (2, 1, 3)] == [1, 2, 3]
 
+    async def test_a_part_of_the_line_is_counted(self, store: Store) -> None:
+        """How many of a session's own queued runs have a smaller place."""
+        await add(store, session(1), session(2))
+        await add(store, *(run(at + 3, state=RunState.QUEUED, place=at) for at in (-2, -1, 0, 1)))
+        await add(store, run(5, state=RunState.PENDING, place=-9))
+        await add(store, run(6, state=RunState.QUEUED, place=-9, session_id=session_id(2)))
+        assert [store.read(lambda tx, at=at: tx.queued_before(ONE, at)) for at in (-2, 0, 9)] == [0, 2, 4]
+
     async def test_an_empty_line_has_no_next(self, store: Store) -> None:
         """A run that is past QUEUED stands in no line."""
         await add(store, session(1), run(1))

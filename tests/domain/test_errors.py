@@ -96,9 +96,9 @@ def test_every_leaf_has_a_code() -> None:
 
 def test_details_are_text() -> None:
     """Details go into a message and into metadata, so they are text whatever came."""
-    error = errors.RunQueueFull(limit=20)
-    assert error.details == {"limit": "20"}
-    assert str(error) == "20 runs wait in this session already. Wait until one has finished."
+    error = errors.RunQueueFull(limit=20, what="runs")
+    assert error.details == {"limit": "20", "what": "runs"}
+    assert str(error) == "20 runs wait in this session already. Wait until one of its runs has finished."
 
 
 def test_a_missing_detail_does_not_hide_the_refusal() -> None:

@@ -11,12 +11,16 @@ from sessionplane.domain.runs import (
     CLAIMED,
     ENDS,
     FIRST_STATES,
+    PLACE_AT_END,
     REPORTABLE,
     TRANSITIONS,
     RunCause,
     RunOutcome,
     RunState,
     check_move,
+    place_at_end,
+    place_first,
+    place_returned,
 )
 from tests.support.values import run, terminal
 
@@ -54,6 +58,16 @@ def test_a_run_moves_along_the_specified_edges_only(state: RunState, target: Run
     with pytest.raises(InvalidTransition) as refused:
         check_move(state, target)
     assert refused.value.details == {"subject": "The run", "from": state, "to": target}
+
+
+def test_the_three_parts_of_a_line_never_overlap() -> None:
+    """Those put first come newest first, then what came back oldest first, then the others as they came."""
+    sequences = (1, 2, 50_000, 1 << 40)
+    line = [place_first(each) for each in reversed(sequences)]
+    line += [place_returned(each) for each in sequences]
+    assert all(place < PLACE_AT_END for place in line)
+    line += [place_at_end(each) for each in sequences]
+    assert line == sorted(set(line))
 
 
 @pytest.mark.parametrize(("outcome", "cause"), list(product(RunOutcome, RunCause)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -12,7 +11,6 @@ from sessionplane.domain.errors import (
     RunIdReused,
     RunInProgress,
     RunNotFound,
-    RunQueueFull,
     SessionEnded,
     SessionNotFound,
 )
@@ -21,7 +19,7 @@ from sessionplane.domain.sessions import Interaction, SessionCause, SessionState
 from sessionplane.plane import runs
 from sessionplane.plane.lane import cut_text
 from sessionplane.v1.session_pb2 import SESSION_CAUSE_CLOSED, SESSION_STATE_ENDED
-from tests.support.planes import KEY, RUN_MS, START_MS, Bench, open_bench
+from tests.support.planes import KEY, RUN_MS, START_MS, Bench
 from tests.support.story import ending
 
 UNKNOWN = "ses_" + "f" * 32
@@ -82,32 +80,6 @@ async def test_a_second_run_stands_in_line(bench: Bench) -> None:
     assert positions == [1, 2]
     assert bench.session().queued_run_count == 2
     assert bench.story(behind=4) == ["input two", "run none>QUEUED", "input three", "run none>QUEUED"]
-
-
-async def test_reject_is_refused_while_the_lane_is_taken(bench: Bench) -> None:
-    """Policy REJECT names the active run and changes nothing, and starts where the lane is free."""
-    active = await bench.start()
-    error = await bench.refused(RunInProgress, bench.start(policy=RunPolicy.REJECT))
-    assert error.details == {"active_run_id": active.run.run_id}
-    assert (await bench.start("other", policy=RunPolicy.REJECT)).disposition is RunDisposition.PENDING
-
-
-async def test_the_line_is_bounded(tmp_path: Path) -> None:
-    """With run_queue_max runs in line the next is refused, and a free lane is never refused for the line."""
-    async with open_bench(tmp_path / "plane.db", run_queue_max=2) as bench:
-        for _ in range(3):
-            await bench.start()
-        error = await bench.refused(RunQueueFull, bench.start())
-        assert error.details == {"limit": "2"}
-        await bench.interrupt(KEY)
-        assert (await bench.start()).disposition is RunDisposition.QUEUED
-
-
-async def test_the_default_line_holds_twenty(bench: Bench) -> None:
-    """Twenty runs may wait behind the active one."""
-    for _ in range(21):
-        await bench.start()
-    await bench.refused(RunQueueFull, bench.start())
 
 
 async def test_a_known_run_id_with_the_same_work_is_a_duplicate(bench: Bench) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from sessionplane.domain.errors import SessionPlaneError, StorageFull
 from sessionplane.domain.events import Custom, OutputDelta, Place, Published
-from sessionplane.domain.interrupts import InterruptMode
+from sessionplane.domain.interrupts import Interrupt, InterruptMode
 from sessionplane.domain.keys import KeySettings, canonical
 from sessionplane.domain.limits import Limits
 from sessionplane.domain.runs import Run, RunOutcome, RunPolicy, RunReport, RunState
@@ -282,6 +282,11 @@ class Bench:
     def run(self, run_id: str) -> Run:
         """Read a run."""
         return self.plane.read(lambda tx: runs.require_run(tx, NAMESPACE, run_id))
+
+    def interrupt_of(self, run_id: str) -> Interrupt:
+        """Read the interrupt that stops a run."""
+        made_id = self.run(run_id).interrupt_id
+        return self.plane.read(lambda tx: interrupts.get_interrupt(tx, NAMESPACE, made_id)).interrupt
 
     def view(self, run_id: str) -> RunView:
         """Read a run with its session and place in line."""

@@ -209,7 +209,7 @@ class Checksum(SessionPlaneError):
 
 
 class RunQueueFull(SessionPlaneError):
-    """{limit} runs wait in this session already. Wait until one has finished."""
+    """{limit} {what} wait in this session already. Wait until one of its runs has finished."""
 
     reason = "RUN_QUEUE_FULL"
 

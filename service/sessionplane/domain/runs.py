@@ -52,6 +52,7 @@ class RunPolicy(StrEnum):
 
     ENQUEUE = "ENQUEUE"
     REJECT = "REJECT"
+    INTERRUPT = "INTERRUPT"
 
 
 class RunDisposition(StrEnum):
@@ -105,6 +106,31 @@ ENDS: Mapping[RunOutcome, frozenset[RunCause]] = MappingProxyType(
 
 REPORTABLE = frozenset({_O.SUCCEEDED, _O.FAILED, _O.INTERRUPTED})
 """What a runner may report; the other outcomes are the server's own findings."""
+
+
+_PART = 1 << 48
+"""More than a log has events, so that the parts of a line never overlap."""
+
+PLACE_AT_END = 0
+"""Where the last part of a line begins: what stands before it was put there to go first."""
+
+
+def place_first(sequence: int) -> int:
+    """Return the place in line of a run that goes before all others: of an interrupt's, newest first.
+
+    Smaller places go first. `sequence` is where the log recorded the input: each run and input has its own.
+    """
+    return -_PART - sequence
+
+
+def place_returned(sequence: int) -> int:
+    """Return the place of an injected input that nobody took: behind those that interrupt, oldest first."""
+    return sequence - _PART
+
+
+def place_at_end(sequence: int) -> int:
+    """Return the place of a run that was enqueued: behind everything else, first in, first out."""
+    return PLACE_AT_END + sequence
 
 
 def check_move(state: RunState, target: RunState) -> None:

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 from sessionplane.domain import routing
 from sessionplane.domain.errors import RunInProgress, RunQueueFull, SessionEnded
 from sessionplane.domain.events import InputRecorded, InputStage, RunChanged
 from sessionplane.domain.routing import Action, Verb
-from sessionplane.domain.runs import Run, RunPolicy, RunState
+from sessionplane.domain.runs import (
+    PLACE_AT_END,
+    Run,
+    RunDisposition,
+    RunPolicy,
+    RunState,
+    place_at_end,
+    place_first,
+)
 from sessionplane.domain.sessions import Interaction, Session, SessionCause
-from sessionplane.plane import lane, sessions
+from sessionplane.plane import lane, sessions, stopping
 from sessionplane.plane.context import Context, run_topic
+from sessionplane.plane.stopping import Wish
 from sessionplane.store.contract import Tx
 
 RUN_ID = "run_"
@@ -34,6 +44,15 @@ class RunSpec:
     fingerprint: bytes
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admitted:
+    """What became of a run that was let in: its id, what was done, and what interrupts the one before it, if so."""
+
+    run_id: str
+    disposition: RunDisposition
+    interrupt_id: str = ""
+
+
 def ready(tx: Tx, session: Session, context: Context) -> Session:
     """Return the session as one that takes runs: as it is, or brought back, as the routing table says.
 
@@ -49,27 +68,118 @@ def ready(tx: Tx, session: Session, context: Context) -> Session:
     return session
 
 
-def admit(tx: Tx, session: Session, spec: RunSpec, interaction: Interaction, context: Context) -> Run:
+def admit(tx: Tx, session: Session, spec: RunSpec, interaction: Interaction, context: Context) -> Admitted:
     """Let the run in: into the lane if it is free, else as its policy says.
 
     Raises RunInProgress and RunQueueFull; nothing was changed then.
     """
-    waits = bool(session.active_run_id)
-    if waits and spec.policy is RunPolicy.REJECT:
-        raise RunInProgress(active_run_id=session.active_run_id)
-    if waits and session.queued_run_count >= context.limits.run_queue_max:
-        raise RunQueueFull(limit=context.limits.run_queue_max)
+    if not session.active_run_id:
+        return _enter(tx, session, spec, interaction, context)
+    return _WHEN_TAKEN[spec.policy](tx, session, spec, interaction, context)
+
+
+def admit_first(
+    tx: Tx, session: Session, spec: RunSpec, interaction: Interaction, context: Context
+) -> Admitted:
+    """Let the run in before all others, whatever its policy: into the lane if it is free, else first in line.
+
+    Raises RunQueueFull; nothing was changed then.
+    """
+    if not session.active_run_id:
+        return _enter(tx, session, spec, interaction, context)
+    check_room_first(tx, session, context)
+    return _queue(tx, session, spec, interaction, context, place=place_first)
+
+
+def check_room_first(tx: Tx, session: Session, context: Context) -> None:
+    """Raise RunQueueFull if as much goes first in line as may, waiting inputs included."""
+    most = context.limits.run_first_max
+    if tx.queued_before(session.session_id, PLACE_AT_END) >= most:
+        raise RunQueueFull(limit=most, what="runs and inputs that go first", bound="run_first_max")
+
+
+def _enter(tx: Tx, session: Session, spec: RunSpec, interaction: Interaction, context: Context) -> Admitted:
+    """Put the run into the free lane."""
+    run = _record(tx, session, spec, context, place=place_at_end)
+    tx.add_run(lane.enter_lane(tx, run, None, context))
+    taken = replace(session, active_run_id=run.run_id)
+    sessions.save(tx, sessions.touched(taken, interaction, context), context)
+    return Admitted(run_id=run.run_id, disposition=RunDisposition.PENDING)
+
+
+def _enqueue(tx: Tx, session: Session, spec: RunSpec, interaction: Interaction, context: Context) -> Admitted:
+    most = context.limits.run_queue_max
+    first = tx.queued_before(session.session_id, PLACE_AT_END)
+    if session.queued_run_count - first >= most:
+        raise RunQueueFull(limit=most, what="runs", bound="run_queue_max")
+    return _queue(tx, session, spec, interaction, context, place=place_at_end)
+
+
+def _reject(
+    _tx: Tx, session: Session, _spec: RunSpec, _interaction: Interaction, _context: Context
+) -> Admitted:
+    raise RunInProgress(active_run_id=session.active_run_id)
+
+
+def _interrupt(
+    tx: Tx, session: Session, spec: RunSpec, interaction: Interaction, context: Context
+) -> Admitted:
+    """Ask that the active run stop. The new one stands in line before: an active run without a runner ends at once,
+    and the new one is the next.
+    """
+    admitted = admit_first(tx, session, spec, interaction, context)
+    active = tx.run(session.namespace, session.active_run_id)
+    assert active is not None  # noqa: S101  the session names it
+    wish = Wish(grace_ms=context.limits.interrupt_grace_ms_default)
+    made = stopping.stop(tx, active, wish, context)
+    return replace(admitted, disposition=RunDisposition.INTERRUPTING, interrupt_id=made.interrupt_id)
+
+
+_WHEN_TAKEN: Mapping[RunPolicy, Callable[[Tx, Session, RunSpec, Interaction, Context], Admitted]] = (
+    MappingProxyType(
+        {
+            RunPolicy.ENQUEUE: _enqueue,
+            RunPolicy.REJECT: _reject,
+            RunPolicy.INTERRUPT: _interrupt,
+        }
+    )
+)
+"""policy -> what is done with a run while another one has the lane."""
+
+
+def _queue(
+    tx: Tx,
+    session: Session,
+    spec: RunSpec,
+    interaction: Interaction,
+    context: Context,
+    *,
+    place: Callable[[int], int],
+) -> Admitted:
+    """Put the run into the line behind the active one."""
+    run = _record(tx, session, spec, context, place=place)
+    changed = RunChanged(from_state=None, to_state=run.state)
+    tx.append(session.session_id, changed, run_id=run.run_id, at_ms=context.now_ms)
+    tx.add_run(run)
+    longer = replace(session, queued_run_count=session.queued_run_count + 1)
+    sessions.save(tx, sessions.touched(longer, interaction, context), context)
+    tx.wake(run_topic(run.namespace, run.run_id))
+    return Admitted(run_id=run.run_id, disposition=RunDisposition.QUEUED)
+
+
+def _record(tx: Tx, session: Session, spec: RunSpec, context: Context, *, place: Callable[[int], int]) -> Run:
+    """Record the input; return the run, not yet written."""
     run_id = spec.run_id or context.new_id(RUN_ID)
     recorded = InputRecorded(input_id=run_id, stage=InputStage.RECORDED, input=spec.input)
     sequence = tx.append(session.session_id, recorded, run_id=run_id, at_ms=context.now_ms)
-    run = Run(
+    return Run(
         run_id=run_id,
         namespace=session.namespace,
         session_id=session.session_id,
         generation=session.generation,
         state=RunState.QUEUED,
         pool=spec.pool,
-        place=sequence,
+        place=place(sequence),
         input=spec.input,
         fingerprint=spec.fingerprint,
         labels=spec.labels,
@@ -79,17 +189,3 @@ def admit(tx: Tx, session: Session, spec: RunSpec, interaction: Interaction, con
         first_sequence=sequence,
         first_log_bytes=session.log_bytes,
     )
-    if not waits:
-        run = lane.enter_lane(tx, run, None, context)
-    else:
-        changed = RunChanged(from_state=None, to_state=RunState.QUEUED)
-        tx.append(session.session_id, changed, run_id=run_id, at_ms=context.now_ms)
-    tx.add_run(run)
-    held = replace(
-        session,
-        active_run_id=session.active_run_id or run_id,
-        queued_run_count=session.queued_run_count + waits,
-    )
-    sessions.save(tx, sessions.touched(held, interaction, context), context)
-    tx.wake(run_topic(run.namespace, run_id))
-    return run

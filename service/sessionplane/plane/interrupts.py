@@ -48,10 +48,8 @@ def interrupt(tx: Tx, request: InterruptRequest, context: Context) -> Interrupte
     wanted = request.expected_run_id
     if run is None or run.state is RunState.FINISHED or (wanted and wanted != run.run_id):
         made = stopping.no_op(tx, session, request.wish, context)
-    elif run.interrupt_id:
-        made = stopping.join(tx, run, request.wish, context)
     else:
-        made = stopping.begin(tx, run, request.wish, context)
+        made = stopping.stop(tx, run, request.wish, context)
     remember(tx, request.call, context, session_id=session.session_id, interrupt_id=made.interrupt_id)
     return get_interrupt(tx, namespace, made.interrupt_id)
 

@@ -26,11 +26,15 @@ class StartRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Started:
-    """What became of the wish to run."""
+    """What became of the wish to run. `input_id` is the id of the run that the input started or would have started;
+    `interrupt_id` is empty unless the run's policy interrupted another one.
+    """
 
     shown: RunView
     disposition: RunDisposition
     view: View
+    input_id: str
+    interrupt_id: str = ""
 
     @property
     def run(self) -> Run:
@@ -60,19 +64,40 @@ def start(tx: Tx, request: StartRequest, context: Context) -> Started:
     namespace = request.call.namespace
     repeated = recall(tx, request.call)
     if repeated is not None:
-        return _started(tx, namespace, repeated.run_id, RunDisposition(repeated.detail))
+        return _started(
+            tx,
+            namespace,
+            repeated.run_id,
+            RunDisposition(repeated.detail),
+            interrupt_id=repeated.interrupt_id,
+        )
     if request.run.run_id and tx.run(namespace, request.run.run_id) is not None:
         return _duplicate(tx, namespace, request.run)
     session = admission.ready(tx, _find(tx, request, context), context)
-    run = admission.admit(tx, session, request.run, request.interaction, context)
-    disposition = RunDisposition(run.state.value)
-    remember(tx, request.call, context, session_id=session.session_id, run_id=run.run_id, detail=disposition)
-    return _started(tx, namespace, run.run_id, disposition)
+    admitted = admission.admit(tx, session, request.run, request.interaction, context)
+    remember(
+        tx,
+        request.call,
+        context,
+        session_id=session.session_id,
+        run_id=admitted.run_id,
+        interrupt_id=admitted.interrupt_id,
+        detail=admitted.disposition,
+    )
+    return _started(tx, namespace, admitted.run_id, admitted.disposition, interrupt_id=admitted.interrupt_id)
 
 
-def _started(tx: ReadTx, namespace: str, run_id: str, disposition: RunDisposition) -> Started:
+def _started(
+    tx: ReadTx, namespace: str, run_id: str, disposition: RunDisposition, *, interrupt_id: str = ""
+) -> Started:
     found = get_run(tx, namespace, run_id)
-    return Started(shown=found, disposition=disposition, view=sessions.view(tx, found.session))
+    return Started(
+        shown=found,
+        disposition=disposition,
+        view=sessions.view(tx, found.session),
+        input_id=run_id,
+        interrupt_id=interrupt_id,
+    )
 
 
 def _duplicate(tx: ReadTx, namespace: str, spec: RunSpec) -> Started:

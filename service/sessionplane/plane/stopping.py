@@ -65,6 +65,11 @@ def no_op(tx: Tx, session: Session, wish: Wish, context: Context) -> Interrupt:
     return _new(tx, session, "", wish, context, stage=InterruptStage.NO_OP)
 
 
+def stop(tx: Tx, run: Run, wish: Wish, context: Context) -> Interrupt:
+    """Interrupt an unfinished run; if it is being interrupted already, join that."""
+    return join(tx, run, wish, context) if run.interrupt_id else begin(tx, run, wish, context)
+
+
 def begin(tx: Tx, run: Run, wish: Wish, context: Context) -> Interrupt:
     """Interrupt a run that is not being interrupted: a claimed one by its runner, any other at once."""
     graceful = run.state is RunState.RUNNING and wish.mode is InterruptMode.GRACEFUL

@@ -35,7 +35,7 @@ _RUN_ID = re.compile(r"[A-Za-z0-9._:-]+")
 
 E = TypeVar("E", bound=StrEnum)
 
-NOT_SERVED_YET = frozenset({"RUN_POLICY_INTERRUPT", "RUN_POLICY_INJECT"})
+NOT_SERVED_YET = frozenset({"RUN_POLICY_INJECT"})
 """Enum values that the protos have and the domain does not: they are refused like any number that is no value."""
 
 

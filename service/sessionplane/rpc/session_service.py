@@ -97,6 +97,8 @@ class SessionService:
             run=render.run(self._plane, started.shown),
             disposition=render.DISPOSITIONS[started.disposition],
             session=render.session(self._plane, owner),
+            input_id=started.input_id,
+            interrupt_id=started.interrupt_id,
             resume_token=render.head_token(self._plane, owner),
         )
 

@@ -109,6 +109,9 @@ class ReadTx(Protocol):
     def queue_position(self, run: Run) -> int:
         """Return the place in line of a QUEUED run, 1 is next."""
 
+    def queued_before(self, session_id: str, place: int) -> int:
+        """Return how many runs in the session's line stand before a place."""
+
     def next_pending(self, namespace: str, pool: str) -> Run | None:
         """Return the oldest PENDING run of the pool."""
 

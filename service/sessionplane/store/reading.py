@@ -89,6 +89,10 @@ class SqliteReadTx:
         (position,) = self._query(sql.QUEUE_POSITION, (run.session_id, run.place, run.run_id)).fetchone()
         return int(position)
 
+    def queued_before(self, session_id: str, place: int) -> int:
+        (count,) = self._query(sql.QUEUED_BEFORE, (session_id, place)).fetchone()
+        return int(count)
+
     def next_pending(self, namespace: str, pool: str) -> Run | None:
         return self._run_or_none(sql.NEXT_PENDING, (namespace, pool))
 

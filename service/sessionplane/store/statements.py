@@ -140,6 +140,8 @@ NEXT_QUEUED = f"{_RUNS} WHERE r.session_id = ? AND r.state = 'QUEUED' ORDER BY r
 QUEUE_POSITION = """
     SELECT count(*) FROM runs WHERE session_id = ? AND state = 'QUEUED' AND (place, run_id) <= (?, ?)
 """
+# How many stand in a session's line before a place.
+QUEUED_BEFORE = "SELECT count(*) FROM runs WHERE session_id = ? AND state = 'QUEUED' AND place < ?"
 # The run of a pool that waits longest.
 NEXT_PENDING = (
     f"{_RUNS} WHERE r.namespace = ? AND r.pool = ? AND r.state = 'PENDING'"
