@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sessionplane.v1 import admin_service_pb2 as admin
 
 from .connection import Connection
@@ -17,3 +19,13 @@ class AdminCalls(Connection):
     async def server_info(self) -> admin.GetServerInfoResponse:
         """Says what the server is and which bounds it keeps."""
         return await self._unary(self.admin_service.GetServerInfo, admin.GetServerInfoRequest())
+
+    async def check_invariants(
+        self, names: Sequence[str] = (), *, timeout_s: float = 3_600
+    ) -> Sequence[admin.InvariantResult]:
+        """Has the server check what must always hold: these invariants, or all. It takes as long as the
+        database is large.
+        """
+        request = admin.CheckInvariantsRequest(names=names)
+        answer = await self._unary(self.admin_service.CheckInvariants, request, timeout_s=timeout_s)
+        return answer.results

@@ -14,6 +14,7 @@ from .demo import demo
 from .run import run
 from .serve import serve
 from .stream import stream
+from .upkeep import backup, check, verify
 
 _HELP = """One key is one session, every run ends exactly once.
 
@@ -47,7 +48,20 @@ def root(context: click.Context, target: str) -> None:
     context.obj = target
 
 
-for command in (serve, resolve, sessions, stream, run, interrupt, explain_key, demo, version):
+for command in (
+    serve,
+    resolve,
+    sessions,
+    stream,
+    run,
+    interrupt,
+    explain_key,
+    check,
+    verify,
+    backup,
+    demo,
+    version,
+):
     root.add_command(command)
 
 

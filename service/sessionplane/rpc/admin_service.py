@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
+from sessionplane.domain.errors import FieldInvalid
 from sessionplane.domain.keys import KEY_RULES_VERSION
 from sessionplane.plane.plane import ControlPlane
 from sessionplane.rpc import render
 from sessionplane.rpc.guard import Context
 from sessionplane.rpc.parse import Parser
+from sessionplane.store.invariants import INVARIANTS
 from sessionplane.v1 import admin_service_pb2 as pb
 
 
@@ -21,6 +23,9 @@ class ServerFacts:
     sqlite_version: str
     sqlite_verdict: str
     ready_at_ms: int
+
+
+EXAMPLES_MAX = 10
 
 
 class AdminService:
@@ -63,3 +68,27 @@ class AdminService:
                 for step in explanation.steps
             ],
         )
+
+    async def check_invariants(
+        self, request: pb.CheckInvariantsRequest, _context: Context
+    ) -> pb.CheckInvariantsResponse:
+        """Ask the database for what must never be. One reader's thread is busy for as long as it takes."""
+        unknown = [name for name in request.names if name not in INVARIANTS]
+        if unknown:
+            problem = f"there is no {unknown[0]!r}; known are {', '.join(INVARIANTS)}"
+            raise FieldInvalid(field="names", problem=problem)
+        wanted = [name for name in INVARIANTS if not request.names or name in request.names]
+        return pb.CheckInvariantsResponse(results=[await self._check(name) for name in wanted])
+
+    async def _check(self, name: str) -> pb.InvariantResult:
+        invariant, began_ms = INVARIANTS[name], self._plane.clock.monotonic_ms()
+        found = await self._plane.store.scan(lambda tx: tx.violations(name, limit=EXAMPLES_MAX))
+        result = pb.InvariantResult(
+            name=name,
+            promise=invariant.promise,
+            description=invariant.description,
+            violation_count=found.total,
+            examples=found.examples,
+        )
+        result.duration.FromMilliseconds(self._plane.clock.monotonic_ms() - began_ms)
+        return result

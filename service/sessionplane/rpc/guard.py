@@ -33,7 +33,6 @@ NOT_SERVED_YET = frozenset(
         "DeleteSession",
         "ListRuns",
         "WatchSessions",
-        "CheckInvariants",
         "ListSubscribers",
         "DisconnectSubscriber",
         "CompactEvents",
