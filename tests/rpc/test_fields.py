@@ -124,6 +124,14 @@ def test_labels_are_bounded_in_bytes() -> None:
     assert refused.value.details["actual"] == "4097 bytes"
 
 
+@pytest.mark.parametrize("labels", [{"a\0b": ""}, {"a": "b\0"}])
+def test_labels_hold_no_nul(labels: dict[str, str]) -> None:
+    """A filter could not tell what stands behind it."""
+    with pytest.raises(FieldInvalid) as refused:
+        FIELDS.labels(labels, "labels")
+    assert refused.value.details["field"] == "labels"
+
+
 def test_labels_are_a_copy() -> None:
     """What was read does not change with the message."""
     message = pb.ResolveSessionRequest(labels={"a": "b"})
