@@ -15,7 +15,7 @@ from sessionplane.domain.listing import (
     quote,
 )
 from sessionplane.domain.sessions import Session, SessionState
-from tests.support.filters import filters, sessions
+from tests.support.filters import UNNAMED, filters, sessions
 from tests.support.values import NOW_MS, key, session
 
 BARE = session(1)
@@ -120,6 +120,13 @@ def test_an_operator_that_the_field_does_not_know_makes_no_condition(field: str,
     """No store is ever asked for it."""
     with pytest.raises(ValueError, match="is not compared with"):
         one(field, operator, "x")
+
+
+@pytest.mark.parametrize("name", UNNAMED)
+def test_a_label_whose_name_needs_escapes_makes_no_condition(name: str) -> None:
+    """A store may look for names as they are."""
+    with pytest.raises(ValueError, match="The name of a label"):
+        one("labels", "=", "x", name)
 
 
 def test_a_group_is_about_one_field() -> None:

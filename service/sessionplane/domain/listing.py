@@ -20,6 +20,8 @@ from typing import Any, Final
 from sessionplane.domain import moments
 from sessionplane.domain.sessions import Session
 
+LABEL_NAME: Final = re.compile(r'[^"\\\x00-\x1f]*')
+"""The names of labels that a filter can ask for: a database need not undo escapes to find them."""
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]*")
 KEYWORDS: Final = frozenset({"AND", "OR", "NOT"})
 """The words that are no values, unless they stand in quotes."""
@@ -115,7 +117,7 @@ FIELDS: Mapping[Field, FieldRule] = MappingProxyType(
 class Condition:
     """One comparison of a field; `label` is the name of a LABEL's label.
 
-    Raises ValueError for an operator that the field does not know.
+    Raises ValueError for an operator that the field does not know, and for a name that is no LABEL_NAME.
     """
 
     field: Field
@@ -126,6 +128,8 @@ class Condition:
     def __post_init__(self) -> None:
         if self.operator not in FIELDS[self.field].operators:
             raise ValueError(f"{self.field} is not compared with {self.operator}.")
+        if not LABEL_NAME.fullmatch(self.label):
+            raise ValueError("The name of a label holds a double quote, a backslash or a control character.")
 
     def matches(self, session: Session) -> bool:
         """Say whether the session is as the condition wants it."""

@@ -26,7 +26,16 @@ from sessionplane.domain.errors import FilterInvalid, SessionPlaneError
 from sessionplane.domain.key_rules import AGENT_ID_RULE, agent_id, excerpt
 from sessionplane.domain.keys import KeyKind, KeySettings
 from sessionplane.domain.limits import DEFAULT, Limits
-from sessionplane.domain.listing import FIELDS, KEYWORDS, Condition, Field, Operator, SessionFilter, Value
+from sessionplane.domain.listing import (
+    FIELDS,
+    KEYWORDS,
+    LABEL_NAME,
+    Condition,
+    Field,
+    Operator,
+    SessionFilter,
+    Value,
+)
 from sessionplane.domain.sessions import SessionState
 
 _STATE_PREFIX: Final = "SESSION_STATE_"
@@ -158,6 +167,9 @@ class _Parser:
         quoted = self._quoted(missing)
         if quoted.open_end:
             raise _refusal(quoted.at, r"a * stands in the name of a label; write \* for the character")
+        if not LABEL_NAME.fullmatch(quoted.text):
+            problem = r"labels whose names hold \, double quotes or control characters cannot be asked for"
+            raise _refusal(quoted.at, f"{problem}; ask for another")
         return quoted.text
 
     def _operator(self, field: Field) -> Operator:
