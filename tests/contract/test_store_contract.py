@@ -19,7 +19,7 @@ from sessionplane.domain.sessions import Session, SessionCause, SessionState
 from sessionplane.store import codec
 from sessionplane.store.contract import Committed, Pointer, ReadTx, Request, Store, Topic, Tx
 from sessionplane.v1.session_service_pb2 import EventBatch
-from tests.support.stores import ClosableStore, HeldWriter, OpenStore
+from tests.support.stores import ClosableStore, HeldWriter, OpenStore, newest
 from tests.support.values import (
     NAMESPACE,
     NOW_MS,
@@ -76,7 +76,7 @@ async def refused(store: Store, use_case: Callable[[Tx], object], error: type[Ex
 
 def snapshot(tx: ReadTx) -> list[object]:
     """Return what the tests of refusals could see change."""
-    sessions = tx.sessions(NAMESPACE, before=None, limit=100)
+    sessions = newest(tx).sessions
     logs = [tx.entries(each.session_id, after=START, **ALL) for each in sessions]
     runs = [tx.run(NAMESPACE, run(number).run_id) for number in range(5)]
     requests = [tx.request(NAMESPACE, "StartRun", each) for each in ("a", "b")]
@@ -174,8 +174,8 @@ class TestSessions:
         await add(store, session(5, namespace="other", updated_at_ms=25))
 
         def page(before: tuple[int, str] | None, limit: int) -> list[str]:
-            found = store.read(lambda tx: tx.sessions(NAMESPACE, before=before, limit=limit))
-            return [each.session_id for each in found]
+            found = store.read(lambda tx: newest(tx, before=before, limit=limit))
+            return [each.session_id for each in found.sessions]
 
         assert page(None, 2) == [session_id(2), session_id(4)]
         assert page((20, session_id(4)), 10) == [session_id(3), session_id(1)]

@@ -16,7 +16,7 @@ from sessionplane.domain.errors import Checksum, StoreFailed
 from sessionplane.domain.events import Entry, Place
 from sessionplane.store.contract import Committed, ReadTx
 from sessionplane.store.sqlite import SqliteStore, open_store
-from tests.support.stores import overwrite_events
+from tests.support.stores import newest, overwrite_events
 from tests.support.values import NOW_MS, created, delta, session, session_id
 
 ONE = session_id(1)
@@ -150,7 +150,7 @@ async def test_no_statement_stays_open_behind_a_read(store: SqliteStore) -> None
     queries: list[Callable[[ReadTx], object]] = [
         lambda tx: tx.entries(ONE, after=START, limit=9, bytes_max=1),
         lambda tx: tx.head(ONE),
-        lambda tx: tx.sessions("default", before=None, limit=1),
+        lambda tx: newest(tx, limit=1),
     ]
     for query in queries:
         store.read(query)

@@ -8,11 +8,13 @@ from collections.abc import Awaitable, Callable
 from contextlib import closing
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
+from typing import Any, Protocol
 
 from sessionplane.domain.limits import Limits
-from sessionplane.store.contract import Store
+from sessionplane.domain.listing import ALL_SESSIONS
+from sessionplane.store.contract import ReadTx, SessionPage, Store
 from sessionplane.store.sqlite import open_store
+from tests.support.values import NAMESPACE
 
 
 class ClosableStore(Store, Protocol):
@@ -32,6 +34,18 @@ async def _open_sqlite(folder: Path, limits: Limits) -> ClosableStore:
 
 OPENERS = {"sqlite": _open_sqlite}
 """Another backend joins the contract's tests by an entry here."""
+
+
+def newest(tx: ReadTx, namespace: str = NAMESPACE, **asked: Any) -> SessionPage:
+    """Return a page of all that a namespace shows, where `asked` says nothing else."""
+    everything = {
+        "wanted": ALL_SESSIONS,
+        "show_internal": False,
+        "before": None,
+        "limit": 100,
+        "examine_max": 1_000,
+    }
+    return tx.sessions(namespace, **everything | asked)
 
 
 class HeldWriter:

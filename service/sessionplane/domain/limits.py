@@ -43,6 +43,7 @@ class Limits:
 
     # What an answer may hold.
     page_sessions_max: int = _bound(1_000, "sessions in a page")
+    page_examined_max: int = _bound(10_000, "sessions that are looked at for a page")
     page_events_max: int = _bound(1_000, "events in a page")
     page_bytes_max: int = _bound(1 * _MIB, "a page")
     batch_events_max: int = _bound(256, "events in one frame of a stream")

@@ -119,6 +119,13 @@ class Fields:
         return span_ms
 
 
+def page_size(asked: int, default: int, most: int) -> int:
+    """Read a page size: 0 is the default, what is too large becomes the most (AIP-158)."""
+    if asked < 0:
+        raise FieldInvalid(field="page_size", problem="it is negative")
+    return min(asked or default, most)
+
+
 def digest(*parts: bytes) -> bytes:
     """Hash parts so that no two lists of parts look the same."""
     hasher = blake2b(digest_size=16)

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from sessionplane.domain.errors import FieldInvalid
 from sessionplane.domain.runs import RunState
-from sessionplane.domain.sessions import Session
 from sessionplane.domain.tokens import PageToken, parse_page_token, parse_resume_token
 from sessionplane.plane import interrupts, runs, sessions, streams
 from sessionplane.plane.plane import ControlPlane
 from sessionplane.plane.sessions import View
-from sessionplane.rpc import render
-from sessionplane.rpc.fields import NAMESPACE, digest
+from sessionplane.rpc import listing, render
+from sessionplane.rpc.fields import NAMESPACE, digest, page_size
 from sessionplane.rpc.guard import Context
 from sessionplane.rpc.parse import Parser
 from sessionplane.rpc.streams import StreamWriter
 from sessionplane.rpc.waits import wait_s
-from sessionplane.store.contract import ReadTx
 from sessionplane.v1 import session_service_pb2 as pb
 
-SESSIONS_PAGE = 100
 EVENTS_PAGE = 256
 
 
@@ -61,30 +57,7 @@ class SessionService:
         self, request: pb.ListSessionsRequest, _context: Context
     ) -> pb.ListSessionsResponse:
         """Read a page of sessions, last changed first."""
-        limit = _page_size(request.page_size, SESSIONS_PAGE, self._plane.limits.page_sessions_max)
-        arguments = digest(b"ListSessions", NAMESPACE.encode())
-        before = None
-        if request.page_token:
-            page = parse_page_token(request.page_token, arguments=arguments)
-            before = (page.number, page.row_id)
-
-        def query(tx: ReadTx) -> list[Session]:
-            return tx.sessions(NAMESPACE, before=before, limit=limit + 1)
-
-        rows = await self._plane.store.scan(query)
-        response, size = pb.ListSessionsResponse(), 0
-        for row in rows[:limit]:
-            shown = render.session(self._plane, row)
-            size += shown.ByteSize()
-            if response.sessions and size > self._plane.limits.page_bytes_max:
-                break
-            response.sessions.append(shown)
-        if len(response.sessions) < len(rows):
-            last = rows[len(response.sessions) - 1]
-            response.next_page_token = PageToken(
-                arguments=arguments, number=last.updated_at_ms, row_id=last.session_id
-            ).encode()
-        return response
+        return await listing.list_sessions(self._plane, request)
 
     async def start_run(self, request: pb.StartRunRequest, _context: Context) -> pb.StartRunResponse:
         """Start a run."""
@@ -152,7 +125,7 @@ class SessionService:
         limits = self._plane.limits
         ref = self._parser.ref(request.session)
         wanted = self._parser.filter(request.filter)
-        limit = _page_size(request.page_size, EVENTS_PAGE, limits.page_events_max)
+        limit = page_size(request.page_size, EVENTS_PAGE, limits.page_events_max)
         arguments = digest(
             b"ListEvents",
             str(ref.key or ref.session_id).encode(),
@@ -182,10 +155,3 @@ class SessionService:
                 arguments=arguments, number=page.through.sequence, row_id=""
             ).encode()
         return response
-
-
-def _page_size(asked: int, default: int, most: int) -> int:
-    """Read a page size: 0 is the default, what is too large becomes the most (AIP-158)."""
-    if asked < 0:
-        raise FieldInvalid(field="page_size", problem="it is negative")
-    return min(asked or default, most)

@@ -16,6 +16,7 @@ from typing import NamedTuple, Protocol, TypeVar
 from sessionplane.domain.events import Body, Entry, Fold, Place
 from sessionplane.domain.interrupts import Interrupt
 from sessionplane.domain.keys import SessionKey
+from sessionplane.domain.listing import SessionFilter
 from sessionplane.domain.runs import Run, RunTerminal
 from sessionplane.domain.sessions import Session
 
@@ -44,6 +45,14 @@ class Pointer:
     namespace: str
     key: SessionKey
     session_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionPage:
+    """Some sessions of a list, perhaps none, and the pair before which it goes on; None if nothing is left."""
+
+    sessions: Sequence[Session]
+    next_before: tuple[int, str] | None
 
 
 class Topic(NamedTuple):
@@ -91,8 +100,20 @@ class ReadTx(Protocol):
     def pointers(self, *, after: tuple[str, str], limit: int) -> list[Pointer]:
         """Return pointers of all namespaces by (namespace, key text), strictly after the given pair."""
 
-    def sessions(self, namespace: str, *, before: tuple[int, str] | None, limit: int) -> list[Session]:
-        """Return sessions by (updated_at_ms, session_id), newest first, strictly before the given pair."""
+    def sessions(
+        self,
+        namespace: str,
+        *,
+        wanted: SessionFilter,
+        show_internal: bool,
+        before: tuple[int, str] | None,
+        limit: int,
+        examine_max: int,
+    ) -> SessionPage:
+        """Return the wanted sessions by (updated_at_ms, session_id), newest first, strictly before the given pair:
+        at most `limit`, looking at no more than `examine_max`. Deleted ones never come, INTERNAL ones only on
+        request.
+        """
 
     def sessions_in_state(self, state: str, *, after: str, limit: int) -> list[Session]:
         """Return sessions of all namespaces in a state, by session id, strictly after the given one."""

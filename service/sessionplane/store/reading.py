@@ -17,12 +17,14 @@ from sessionplane.domain.errors import Checksum
 from sessionplane.domain.events import Entry, Fold, Place
 from sessionplane.domain.interrupts import Interrupt
 from sessionplane.domain.keys import SessionKey
+from sessionplane.domain.listing import SessionFilter
 from sessionplane.domain.runs import Run
 from sessionplane.domain.sessions import Session
 from sessionplane.store import codec, rows
 from sessionplane.store import statements as sql
-from sessionplane.store.contract import Pointer, Request, Violations
+from sessionplane.store.contract import Pointer, Request, SessionPage, Violations
 from sessionplane.store.invariants import INVARIANTS, counted, examples
+from sessionplane.store.selecting import narrowed
 
 _CHAIN_BYTES = 16
 _INTEGER_MAX = 2**63 - 1
@@ -65,10 +67,27 @@ class SqliteReadTx:
     def pointers(self, *, after: tuple[str, str], limit: int) -> list[Pointer]:
         return [rows.pointer_of(row) for row in self._query(sql.POINTERS, (*after, limit)).fetchall()]
 
-    def sessions(self, namespace: str, *, before: tuple[int, str] | None, limit: int) -> list[Session]:
-        updated_at_ms, session_id = before or (_INTEGER_MAX, "")
-        found = self._query(sql.SESSIONS, (namespace, updated_at_ms, session_id, limit))
-        return [rows.session_of(row) for row in found.fetchall()]
+    def sessions(
+        self,
+        namespace: str,
+        *,
+        wanted: SessionFilter,
+        show_internal: bool,
+        before: tuple[int, str] | None,
+        limit: int,
+        examine_max: int,
+    ) -> SessionPage:
+        first_ms, last_ms = wanted.updated_within()
+        above = min(before or (_INTEGER_MAX, ""), (last_ms + 1, ""))
+        end = self._row(sql.STRETCH_END, (namespace, *above, first_ms, examine_max - 1))
+        condition, values = narrowed(wanted, show_internal=show_internal)
+        stretch = (namespace, *above, *(end or (first_ms, "")))
+        found = self._query(sql.SESSIONS + condition + sql.NEWEST_FIRST, (*stretch, *values, limit + 1))
+        sessions = [rows.session_of(row) for row in found.fetchall()]
+        if len(sessions) <= limit:
+            return SessionPage(sessions=sessions, next_before=end and (end[0], end[1]))
+        last = sessions[limit - 1]
+        return SessionPage(sessions=sessions[:limit], next_before=(last.updated_at_ms, last.session_id))
 
     def sessions_in_state(self, state: str, *, after: str, limit: int) -> list[Session]:
         statement = sql.MOVING_SESSIONS if state in _MOVING else sql.RESTING_SESSIONS

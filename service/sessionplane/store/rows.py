@@ -82,6 +82,7 @@ def session_row(session: Session, change_number: int) -> Row:
     """Return what `statements.ADD_SESSION` and `SAVE_SESSION` bind: all but the head."""
     return (
         None if session.key is None else session.key.text,
+        "" if session.key is None else session.key.kind.value,
         session.state.value,
         int(session.final),
         session.generation,

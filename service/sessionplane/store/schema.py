@@ -51,13 +51,15 @@ _TABLES = (
         PRIMARY KEY (namespace, key)
     ) STRICT, WITHOUT ROWID
     """,
-    # `key` is the label of the key that a session holds or held. A floor is the end of what retention
+    # `key` is the label of the key that a session holds or held; `kind` is the key's, written with it since lists
+    # ask for it, and '' without a key. A floor is the end of what retention
     # removed: its sequence, its chain hash, and the encoded fold of the log there.
     """
     CREATE TABLE sessions (
         session_id TEXT NOT NULL PRIMARY KEY,
         namespace TEXT NOT NULL,
         key TEXT,
+        kind TEXT NOT NULL,
         state TEXT NOT NULL,
         final INTEGER NOT NULL DEFAULT 0 CHECK (final IN (0, 1)),
         generation INTEGER NOT NULL,

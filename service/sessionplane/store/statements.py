@@ -63,10 +63,16 @@ SESSION_BY_KEY = (
     f"SELECT {_SESSION} FROM keys k JOIN sessions s ON s.session_id = k.session_id"
     " WHERE k.namespace = ? AND k.key = ?"
 )
-# A page of a namespace, newest change first.
+# A stretch of a namespace. Conditions of `statements_listing` may follow, and NEWEST_FIRST does.
 SESSIONS = (
     f"SELECT {_SESSION} FROM sessions s WHERE s.namespace = ? AND (s.updated_at_ms, s.session_id) < (?, ?)"
-    " ORDER BY s.updated_at_ms DESC, s.session_id DESC LIMIT ?"
+    " AND (s.updated_at_ms, s.session_id) >= (?, ?) AND s.deleted_at_ms IS NULL"
+)
+NEWEST_FIRST = " ORDER BY s.updated_at_ms DESC, s.session_id DESC LIMIT ?"
+# Where a stretch of so many rows ends, if it is that long; on the index alone.
+STRETCH_END = (
+    "SELECT updated_at_ms, session_id FROM sessions WHERE namespace = ? AND (updated_at_ms, session_id) < (?, ?)"
+    " AND updated_at_ms >= ? ORDER BY updated_at_ms DESC, session_id DESC LIMIT 1 OFFSET ?"
 )
 # Sessions in one of the states that sessions_moving covers.
 MOVING_SESSIONS = (
@@ -84,16 +90,16 @@ SESSIONS_DUE = (
 # A new session; its log is empty.
 ADD_SESSION = """
     INSERT INTO sessions (
-        key, state, final, generation, active_run_id, queued_run_count, labels, display_name, visibility,
+        key, kind, state, final, generation, active_run_id, queued_run_count, labels, display_name, visibility,
         created_at_ms, started_at_ms, last_interaction_at_ms, updated_at_ms, ended_at_ms, end_reason,
         quiet_since_ms, deadline_at_ms, due_at_ms, deleted_at_ms, previous_session_id, superseded_by,
         floor_sequence, floor_hash, change_number, session_id, namespace
-    ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 # All of a session but its head.
 SAVE_SESSION = """
     UPDATE sessions SET
-        key = ?, state = ?, final = ?, generation = ?, active_run_id = ?, queued_run_count = ?, labels = ?,
+        key = ?, kind = ?, state = ?, final = ?, generation = ?, active_run_id = ?, queued_run_count = ?, labels = ?,
         display_name = ?, visibility = ?, created_at_ms = ?, started_at_ms = ?, last_interaction_at_ms = ?,
         updated_at_ms = ?, ended_at_ms = ?, end_reason = ?, quiet_since_ms = ?, deadline_at_ms = ?,
         due_at_ms = ?, deleted_at_ms = ?, previous_session_id = ?, superseded_by = ?, floor_sequence = ?,
