@@ -12,6 +12,7 @@ from tests.support.values import session
 
 TABLE = """
 verb      | none      | CREATED   | STARTING  | ACTIVE    | DETACHED    | SUSPENDED   | CLOSING         | ENDED          | ENDED, final
+resolve   | missing   | conflict  | conflict  | conflict  | conflict    | conflict    | conflict        | ended          | found
 start_run | create    | admit     | admit     | admit     | admit       | admit       | end then resume | resume         | refuse final
 claim     | not found | grant     | grant     | grant     | grant       | grant       | decline         | decline        | decline
 release   | not found | no lease  | by lease  | by lease  | by lease    | by lease    | by lease, end   | finished       | finished
@@ -27,6 +28,10 @@ delete    | no-op     | delete    | delete    | delete    | delete      | delete
 """  # noqa: E501 - a table is read across
 
 WORDS = {
+    "missing": "by missing policy",
+    "conflict": "by conflict policy",
+    "ended": "by ended policy",
+    "found": "found, by its id only",
     "create": "create",
     "admit": "by run policy",
     "end then resume": "end the rest, then resume",

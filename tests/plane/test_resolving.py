@@ -73,8 +73,8 @@ async def test_a_rival_that_was_first_is_adopted(bench: Bench) -> None:
     """A resolve that finds the key taken when its turn comes has JOINED, and mints no id."""
     request = resolving.ResolveRequest(call=resolving.Call(namespace=NAMESPACE), session=ref(KEY))
     async with HeldWriter(bench.store):
-        first = bench.plane.execute(lambda tx, use: resolving.resolve(tx, request, use))
-        second = bench.plane.execute(lambda tx, use: resolving.resolve(tx, request, use))
+        first = bench.plane.execute(lambda tx, use: resolving.resolve(tx, request, use, seen=""))
+        second = bench.plane.execute(lambda tx, use: resolving.resolve(tx, request, use, seen=""))
     assert ((await first).resolution, (await second).resolution) == (Resolution.CREATED, Resolution.JOINED)
     assert (await first).view.session == (await second).view.session
     assert bench.ids.counts["ses_"] == 1

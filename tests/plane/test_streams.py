@@ -13,12 +13,15 @@ from sessionplane.domain.errors import (
     SessionNotFound,
 )
 from sessionplane.domain.events import Place
+from sessionplane.domain.runs import RunState
 from sessionplane.domain.sessions import Resolution, SessionState
 from sessionplane.domain.streams import ClosingReason, Filter, Presence, Start, Until
+from sessionplane.domain.tokens import ResumeToken, stamp
 from sessionplane.plane import streams
+from sessionplane.plane.admission import RunSpec
 from sessionplane.plane.resolving import ResolveRequest
 from sessionplane.plane.streams import Opening, StreamRequest
-from tests.support.planes import KEY, NAMESPACE, Bench, call, ref
+from tests.support.planes import KEY, NAMESPACE, Bench, call, ref, spec
 
 
 def asked(name: str = KEY, **given: Any) -> StreamRequest:
@@ -31,9 +34,9 @@ def of_run(run_id: str, **given: Any) -> StreamRequest:
     return StreamRequest(namespace=NAMESPACE, run_id=run_id, **given)
 
 
-def resolving(name: str = KEY, **given: Any) -> StreamRequest:
+def resolving(name: str = KEY, run: RunSpec | None = None, **given: Any) -> StreamRequest:
     """A stream of whatever a resolve finds."""
-    resolve = ResolveRequest(call=call("ResolveSession"), session=ref(name))
+    resolve = ResolveRequest(call=call("ResolveSession"), session=ref(name), run=run)
     return StreamRequest(namespace=NAMESPACE, resolve=resolve, **given)
 
 
@@ -191,6 +194,46 @@ async def test_observing_changes_nothing(bench: Bench) -> None:
     opening = bench.plane.read(lambda tx: streams.observe_stream(tx, request))
     assert (opening.attached, opening.view.session.state) == (False, SessionState.DETACHED)
     assert bench.contents() == before
+
+
+@pytest.mark.parametrize("until", [None, Until.RUN_END])
+async def test_a_stream_that_starts_a_run_is_about_that_run(bench: Bench, until: Until | None) -> None:
+    """It begins with the run's first event, names it, and RUN_END waits for its end, whatever is in the lane."""
+    await bench.start()
+    opening = await opened(bench, resolving(run=spec(text="hi"), until=until))
+    assert opening.run is not None
+    run = opening.run.run
+    assert run.state is RunState.QUEUED
+    assert opening.plan.begin.sequence == run.first_sequence - 1
+    assert opening.plan.until_run_id == (run.run_id if until else "")
+    assert opening.plan.filter.run_id == ""
+
+
+async def test_a_reconnect_of_such_a_stream_starts_nothing(bench: Bench) -> None:
+    """With a token a resolve only names; a run of the caller's own id is still the one that is meant."""
+    asked = resolving(run=spec(text="hi", run_id="mine"), until=Until.RUN_END)
+    opening = await opened(bench, asked)
+    token = ResumeToken(
+        store_id=bench.store.store_id,
+        session_id=opening.view.session.session_id,
+        sequence=opening.view.head.sequence,
+        chain=stamp(opening.view.head.chain),
+    )
+    before = bench.contents()
+    resumed = await bench.do(streams.open_stream, replace(asked, token=token, presence=Presence.OBSERVER))
+    assert resumed.plan.until_run_id == "mine"
+    unknown = replace(
+        asked, token=token, presence=Presence.OBSERVER, resolve=resolving(run=spec(run_id="x")).resolve
+    )
+    assert (await bench.do(streams.open_stream, unknown)).plan.until_run_id == "mine"
+    assert bench.contents() == before
+
+
+async def test_a_stream_that_resolves_for_a_person_is_an_interaction(bench: Bench) -> None:
+    """It is noted for the sweep like any other resolve of a session that is there."""
+    session = (await bench.resolve()).view.session
+    async with bench.plane.stream(resolving()):
+        assert list(bench.plane.sweeper._touched) == [(NAMESPACE, session.session_id)]
 
 
 async def test_a_stream_may_resolve(bench: Bench) -> None:

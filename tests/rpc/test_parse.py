@@ -15,7 +15,13 @@ from sessionplane.domain.interrupts import InterruptMode
 from sessionplane.domain.keys import KeySettings
 from sessionplane.domain.limits import DEFAULT
 from sessionplane.domain.runs import RunFailure, RunOutcome, RunPolicy, RunReport
-from sessionplane.domain.sessions import Interaction
+from sessionplane.domain.sessions import (
+    ConflictPolicy,
+    EndedPolicy,
+    Interaction,
+    MissingPolicy,
+    Visibility,
+)
 from sessionplane.domain.streams import EVERYTHING, Filter, Presence, Start, Until
 from sessionplane.rpc.parse import Parser
 from sessionplane.v1 import event_pb2, run_pb2, session_pb2
@@ -47,6 +53,13 @@ def test_a_resolve_has_defaults() -> None:
         {},
         "",
     )
+    assert (asked.missing, asked.conflict, asked.ended, asked.expected_session_id) == (
+        MissingPolicy.CREATE,
+        ConflictPolicy.USE_EXISTING,
+        EndedPolicy.RESUME,
+        "",
+    )
+    assert (asked.visibility, asked.run) == (Visibility.VISIBLE, None)
 
 
 def test_a_resolve_is_read_whole() -> None:
@@ -67,6 +80,28 @@ def test_a_resolve_is_read_whole() -> None:
         "K",
     )
     assert (asked.call.rpc, asked.call.request_id) == ("ResolveSession", "r1")
+
+
+def test_the_policies_of_a_resolve_are_read() -> None:
+    """Policies, the expected session, visibility, and the run with the same marks as a StartRun's."""
+    asked = read(
+        resolve(
+            missing_policy=session_pb2.MISSING_POLICY_FAIL,
+            conflict_policy=session_pb2.CONFLICT_POLICY_REPLACE,
+            ended_policy=session_pb2.ENDED_POLICY_CREATE_NEW,
+            expected_session_id="ses_1",
+            visibility=session_pb2.VISIBILITY_INTERNAL,
+            run=run_pb2.RunSpec(run_id="mine"),
+        )
+    )
+    assert (asked.missing, asked.conflict, asked.ended, asked.expected_session_id) == (
+        MissingPolicy.FAIL,
+        ConflictPolicy.REPLACE,
+        EndedPolicy.CREATE_NEW,
+        "ses_1",
+    )
+    assert (asked.visibility, asked.asker) == (Visibility.INTERNAL, Interaction.SYSTEM)
+    assert asked.run == read(start({"run_id": "mine"})).run
 
 
 def test_a_start_has_defaults() -> None:

@@ -185,7 +185,7 @@ class EtagMismatch(SessionPlaneError):
 
 
 class SessionReplaced(SessionPlaneError):
-    """The key is not held by the session that was expected, but by this one: {current}. Nothing was changed."""
+    """The key is not held by the session that was expected. Its holder, if any: {current}. Nothing was changed."""
 
     reason = "SESSION_REPLACED"
 

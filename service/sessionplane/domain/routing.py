@@ -17,6 +17,7 @@ from sessionplane.domain.sessions import Session, SessionState
 class Verb(StrEnum):
     """What is wanted of a session or of a run in it."""
 
+    RESOLVE = "resolve"
     START_RUN = "start_run"
     CLAIM = "claim"
     RELEASE = "release"
@@ -48,6 +49,10 @@ class Column(StrEnum):
 class Action(StrEnum):
     """What is done: one word for each kind of cell."""
 
+    BY_MISSING = "by missing policy"
+    BY_CONFLICT = "by conflict policy"
+    BY_ENDED = "by ended policy"
+    FOUND = "found, by its id only"
     CREATE = "create"
     ADMIT = "by run policy"
     END_THEN_RESUME = "end the rest, then resume"
@@ -97,6 +102,13 @@ _BY_LEASE = _row(
 
 ROUTES: Mapping[Verb, Mapping[Column, Action]] = MappingProxyType(
     {
+        Verb.RESOLVE: _row(
+            none=_A.BY_MISSING,
+            live=_A.BY_CONFLICT,
+            closing=_A.BY_CONFLICT,
+            ended=_A.BY_ENDED,
+            final=_A.FOUND,
+        ),
         Verb.START_RUN: _row(
             none=_A.CREATE, live=_A.ADMIT, closing=_A.END_THEN_RESUME, ended=_A.RESUME, final=_A.REFUSE_FINAL
         ),

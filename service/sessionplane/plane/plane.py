@@ -17,7 +17,7 @@ from sessionplane.domain.events import Entry, Place
 from sessionplane.domain.keys import KeySettings, SessionKey
 from sessionplane.domain.limits import Limits
 from sessionplane.domain.runs import Run, RunState
-from sessionplane.domain.sessions import Interaction
+from sessionplane.domain.sessions import Interaction, Resolution, Session
 from sessionplane.domain.streams import ClosingReason, Presence
 from sessionplane.live.bells import Bells, Ticket
 from sessionplane.live.feed import Feed, SessionMark, Sources
@@ -112,14 +112,26 @@ class ControlPlane:
 
         Raises what `resolving.resolve` raises.
         """
-        found = self.read(lambda tx: resolving.find_resolved(tx, request))
-        if found is not None:
-            self._note_interaction(request, found)
-            return found
+        found = self.read(lambda tx: resolving.look(tx, request))
+        if isinstance(found, str):
+            found = await self._settle(request, found)
+        if found.untouched:
+            self._note_interaction(request, found.view.session)
+        return found
+
+    def _note_interaction(self, request: resolving.ResolveRequest, session: Session) -> None:
+        """Remember that a person was here; the sweep writes it."""
+        if request.asker is Interaction.USER:
+            self.sweeper.note_interaction(session)
+
+    async def _settle(self, request: resolving.ResolveRequest, seen: str) -> resolving.Resolved:
+        """Resolve in the writer's turn, whoever was `seen` to hold the key. For a new key that many ask for, one of
+        them does.
+        """
         key = request.session.key
-        if key is None or request.bind_session_id:
-            return await self.execute(with_request(resolving.resolve, request))
-        return await self._create(request, (request.call.namespace, key))
+        if not seen and key is not None and not request.bind_session_id and request.run is None:
+            return await self._create(request, (request.call.namespace, key))
+        return await self._write(request, seen)
 
     async def _create(
         self, request: resolving.ResolveRequest, name: tuple[str, SessionKey]
@@ -130,17 +142,17 @@ class ControlPlane:
             # The first one's trouble is its own, and so is its request id: ask again for this one.
             with suppress(SessionPlaneError):
                 await asyncio.shield(first)
-            joined = self.read(lambda tx: resolving.find_joined(tx, request))
-            return await self.execute(with_request(resolving.resolve, request)) if joined is None else joined
-        future = self.execute(with_request(resolving.resolve, request))
+            joined = self.read(lambda tx: resolving.look(tx, request, seen=""))
+            return await self._write(request, "") if isinstance(joined, str) else joined
+        future = self._write(request, "")
         self._creating[name] = future
         future.add_done_callback(lambda _: self._creating.pop(name, None))
         return await asyncio.shield(future)
 
-    def _note_interaction(self, request: resolving.ResolveRequest, found: resolving.Resolved) -> None:
-        """Remember that a person was here."""
-        if request.interaction is Interaction.USER:
-            self.sweeper.note_interaction(found.view.session)
+    def _write(self, request: resolving.ResolveRequest, seen: str) -> asyncio.Future[resolving.Resolved]:
+        """Queue a resolve for the writer. A caller that goes away takes nothing back."""
+        size = len(request.run.input) if request.run is not None else 0
+        return self.execute(lambda tx, use: resolving.resolve(tx, request, use, seen=seen), size=size)
 
     async def wait_run(self, namespace: str, run_id: str, *, wait_s: float) -> RunView:
         """Wait until the run has finished, or the time is over; return it as it is then.
@@ -202,6 +214,8 @@ class ControlPlane:
             raise StreamLimit(limit=self.limits.server_streams_max, scope="in this server")
         opening = await self._open(request, pending_s)
         session = opening.view.session
+        if request.resolve is not None and opening.resolution is Resolution.EXISTING:
+            self._note_interaction(request.resolve, session)
         try:
             if self.draining:
                 raise Draining

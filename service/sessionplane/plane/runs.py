@@ -64,32 +64,49 @@ def start(tx: Tx, request: StartRequest, context: Context) -> Started:
     namespace = request.call.namespace
     repeated = recall(tx, request.call)
     if repeated is not None:
-        return _started(
+        return show_started(
             tx,
             namespace,
             repeated.run_id,
             RunDisposition(repeated.detail),
             interrupt_id=repeated.interrupt_id,
         )
-    if request.run.run_id and tx.run(namespace, request.run.run_id) is not None:
-        return _duplicate(tx, namespace, request.run)
-    session = admission.ready(tx, _find(tx, request, context), context)
-    admitted = admission.admit(tx, session, request.run, request.interaction, context)
+    known = find_known(tx, namespace, request.run)
+    if known is not None:
+        return known
+    started = begin(tx, _find(tx, request, context), request.run, request.interaction, context)
     remember(
         tx,
         request.call,
         context,
-        session_id=session.session_id,
-        run_id=admitted.run_id,
-        interrupt_id=admitted.interrupt_id,
-        detail=admitted.disposition,
+        session_id=started.run.session_id,
+        run_id=started.input_id,
+        interrupt_id=started.interrupt_id,
+        detail=started.disposition,
     )
-    return _started(tx, namespace, admitted.run_id, admitted.disposition, interrupt_id=admitted.interrupt_id)
+    return started
 
 
-def _started(
+def begin(tx: Tx, session: Session, spec: RunSpec, interaction: Interaction, context: Context) -> Started:
+    """Start a run whose id is new in the session, which is brought back if it has ended.
+
+    Raises SessionEnded, RunInProgress and RunQueueFull.
+    """
+    session = admission.ready(tx, session, context)
+    admitted = admission.admit(tx, session, spec, interaction, context)
+    return show_started(
+        tx,
+        session.namespace,
+        admitted.run_id,
+        admitted.disposition,
+        interrupt_id=admitted.interrupt_id,
+    )
+
+
+def show_started(
     tx: ReadTx, namespace: str, run_id: str, disposition: RunDisposition, *, interrupt_id: str = ""
 ) -> Started:
+    """Show what a start led to, as it is now."""
     found = get_run(tx, namespace, run_id)
     return Started(
         shown=found,
@@ -100,12 +117,17 @@ def _started(
     )
 
 
-def _duplicate(tx: ReadTx, namespace: str, spec: RunSpec) -> Started:
-    """Answer a known run id: the run wherever it is, if it is the same work."""
-    known = require_run(tx, namespace, spec.run_id)
+def find_known(tx: ReadTx, namespace: str, spec: RunSpec) -> Started | None:
+    """Answer a known run id: the run wherever it is, if it is the same work. None if the id is new.
+
+    Raises RunIdReused.
+    """
+    known = tx.run(namespace, spec.run_id) if spec.run_id else None
+    if known is None:
+        return None
     if known.fingerprint != spec.fingerprint:
         raise RunIdReused(run_id=spec.run_id, session_id=known.session_id)
-    return _started(tx, namespace, known.run_id, RunDisposition.DUPLICATE)
+    return show_started(tx, namespace, known.run_id, RunDisposition.DUPLICATE)
 
 
 def _find(tx: Tx, request: StartRequest, context: Context) -> Session:

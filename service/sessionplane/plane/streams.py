@@ -69,14 +69,14 @@ def open_stream(tx: Tx, request: StreamRequest, context: Context) -> Opening:
     Raises SessionNotFound, KeyNotBound, RunNotFound, what `resolve` raises, and what the token raises:
     TokenInvalid, StoreReplaced, TokenCompacted, LogBehindToken, Checksum.
     """
-    session, resolution = _find(tx, request, context)
+    session, resolution, meant = _find(tx, request, context)
     begin = None if request.token is None else place_of(tx, session, request.token)
     lane = _lane(tx, session, request)
     action = routing.route(Verb.ATTACH, session)
     attached = request.presence is Presence.ATTACHED and action is not Action.REPLAY
     if attached:
         session = lifecycle.attach(tx, session, context)
-    opening = _opening(tx, request, sessions.view_after(tx, session), begin, lane)
+    opening = _opening(tx, request, sessions.view_after(tx, session), begin, lane, meant)
     return replace(opening, resolution=resolution, attached=attached)
 
 
@@ -153,13 +153,18 @@ def place_of(tx: ReadTx, session: Session, token: ResumeToken) -> Place:
     return place
 
 
-def _find(tx: Tx, request: StreamRequest, context: Context) -> tuple[Session, Resolution | None]:
-    """Return the session that is meant. With a token, key and resolve only name it: nothing is created."""
-    if request.resolve is None or request.token is not None:
-        return _named(tx, request), None
-    resolved = resolving.resolve(tx, request.resolve, context)
-    existing = resolved.resolution is Resolution.JOINED
-    return resolved.view.session, Resolution.EXISTING if existing else resolved.resolution
+def _find(tx: Tx, request: StreamRequest, context: Context) -> tuple[Session, Resolution | None, Run | None]:
+    """Return the session that is meant, what was done to find it, and the run of a resolve. With a token, key and
+    resolve only name: nothing is created, started or moved.
+    """
+    asked = request.resolve
+    if asked is None or request.token is not None:
+        session = _named(tx, request)
+        run_id = asked.run.run_id if asked is not None and asked.run is not None else ""
+        run = tx.run(request.namespace, run_id) if run_id else None
+        return session, None, run if run is not None and run.session_id == session.session_id else None
+    resolved = resolving.resolve(tx, asked, context)
+    return resolved.view.session, resolved.resolution, resolved.started.run if resolved.started else None
 
 
 def _named(tx: ReadTx, request: StreamRequest) -> Session:
@@ -201,11 +206,16 @@ def _lane(tx: ReadTx, session: Session, request: StreamRequest) -> Run | None:
 
 
 def _opening(
-    tx: ReadTx, request: StreamRequest, view: View, resumed_at: Place | None, lane: Run | None
+    tx: ReadTx,
+    request: StreamRequest,
+    view: View,
+    resumed_at: Place | None,
+    lane: Run | None,
+    meant: Run | None = None,
 ) -> Opening:
-    """Work out where the stream begins and what it waits for."""
+    """Work out where the stream begins and what it waits for; `meant` is the run of its resolve."""
     named = request.until_run_id or request.run_id or request.filter.run_id
-    run = tx.run(request.namespace, named) if named else None
+    run = tx.run(request.namespace, named) if named else meant
     if named and (run is None or run.session_id != view.session.session_id):
         raise RunNotFound(run_id=named)
     # Nothing follows a run's terminal: a stream of one run waits for it unless it says otherwise.

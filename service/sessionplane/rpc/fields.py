@@ -22,7 +22,13 @@ from sessionplane.domain.interrupts import InterruptMode
 from sessionplane.domain.keys import KeySettings, SessionKey
 from sessionplane.domain.limits import Limits
 from sessionplane.domain.runs import RunOutcome, RunPolicy
-from sessionplane.domain.sessions import Interaction
+from sessionplane.domain.sessions import (
+    ConflictPolicy,
+    EndedPolicy,
+    Interaction,
+    MissingPolicy,
+    Visibility,
+)
 from sessionplane.domain.streams import Presence, Start, Until
 from sessionplane.plane.context import Call
 from sessionplane.plane.sessions import SessionRef
@@ -165,6 +171,10 @@ _MEMBERS: dict[type[StrEnum], Mapping[int, StrEnum]] = {
     kind: _members(kind, wire)
     for kind, wire in (
         (Interaction, session_pb2.Interaction),
+        (Visibility, session_pb2.Visibility),
+        (MissingPolicy, session_pb2.MissingPolicy),
+        (ConflictPolicy, session_pb2.ConflictPolicy),
+        (EndedPolicy, session_pb2.EndedPolicy),
         (RunPolicy, run_pb2.RunPolicy),
         (RunOutcome, run_pb2.RunOutcome),
         (InterruptMode, run_pb2.InterruptMode),

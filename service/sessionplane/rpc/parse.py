@@ -14,7 +14,13 @@ from sessionplane.domain.errors import FieldInvalid, FilterInvalid, LimitExceede
 from sessionplane.domain.events import Custom, EventKind, OutputDelta, Published
 from sessionplane.domain.interrupts import InterruptMode
 from sessionplane.domain.runs import REPORTABLE, RunFailure, RunOutcome, RunPolicy, RunReport
-from sessionplane.domain.sessions import Interaction
+from sessionplane.domain.sessions import (
+    ConflictPolicy,
+    EndedPolicy,
+    Interaction,
+    MissingPolicy,
+    Visibility,
+)
 from sessionplane.domain.streams import EVERYTHING, Filter, Presence, Start, Until
 from sessionplane.domain.tokens import parse_resume_token
 from sessionplane.plane.admission import RunSpec
@@ -62,13 +68,26 @@ class Parser(Fields):
             raise FieldInvalid(
                 field=f"{field}bind_session_id", problem="it needs session.key, the key to bind"
             )
+        conflict = enum(ConflictPolicy, request.conflict_policy, f"{field}conflict_policy")
+        if request.expected_session_id and conflict is not ConflictPolicy.REPLACE:
+            raise FieldInvalid(
+                field=f"{field}expected_session_id",
+                problem="it needs conflict_policy = CONFLICT_POLICY_REPLACE",
+            )
         return ResolveRequest(
             call=self.call("ResolveSession", request, ref.key),
             session=ref,
+            missing=enum(MissingPolicy, request.missing_policy, f"{field}missing_policy")
+            or MissingPolicy.CREATE,
+            conflict=conflict or ConflictPolicy.USE_EXISTING,
+            ended=enum(EndedPolicy, request.ended_policy, f"{field}ended_policy") or EndedPolicy.RESUME,
+            expected_session_id=self.name(request.expected_session_id, f"{field}expected_session_id"),
             bind_session_id=self.name(request.bind_session_id, f"{field}bind_session_id"),
+            visibility=enum(Visibility, request.visibility, f"{field}visibility") or Visibility.VISIBLE,
             interaction=enum(Interaction, request.interaction, f"{field}interaction") or Interaction.USER,
             labels=self.labels(request.labels, f"{field}labels"),
             display_name=self.name(request.display_name, f"{field}display_name"),
+            run=self._spec(request.run, ref, f"{field}run") if request.HasField("run") else None,
         )
 
     def start(self, request: session_service_pb2.StartRunRequest) -> StartRequest:
@@ -81,23 +100,24 @@ class Parser(Fields):
             interaction=enum(Interaction, request.interaction, "interaction") or Interaction.USER,
         )
 
-    def _spec(self, spec: run_pb2.RunSpec, ref: SessionRef | None) -> RunSpec:
+    def _spec(self, spec: run_pb2.RunSpec, ref: SessionRef | None, field: str = "run") -> RunSpec:
+        """Read what to run in the session named by `ref`; `field` is where it stands in its request."""
         limits = self._limits
-        policy = enum(RunPolicy, spec.policy, "run.policy") or RunPolicy.ENQUEUE
-        payload = self.payload(spec.input, "run.input")
+        policy = enum(RunPolicy, spec.policy, f"{field}.policy") or RunPolicy.ENQUEUE
+        payload = self.payload(spec.input, f"{field}.input")
         where = (str(ref.key) if ref.key else ref.session_id) if ref else ""
         return RunSpec(
-            run_id=self.run_id(spec.run_id, "run.run_id") if spec.run_id else "",
+            run_id=self.run_id(spec.run_id, f"{field}.run_id") if spec.run_id else "",
             input=payload,
             policy=policy,
-            pool=self.name(spec.pool, "run.pool"),
+            pool=self.name(spec.pool, f"{field}.pool"),
             start_timeout_ms=self.span_ms(
                 spec,
                 "start_timeout",
                 default=limits.start_timeout_ms_default,
                 least=limits.timeout_ms_min,
                 most=limits.start_timeout_ms_max,
-                prefix="run.",
+                prefix=f"{field}.",
             ),
             run_timeout_ms=self.span_ms(
                 spec,
@@ -105,9 +125,9 @@ class Parser(Fields):
                 default=limits.run_timeout_ms_default,
                 least=limits.timeout_ms_min,
                 most=limits.run_timeout_ms_max,
-                prefix="run.",
+                prefix=f"{field}.",
             ),
-            labels=self.labels(spec.labels, "run.labels"),
+            labels=self.labels(spec.labels, f"{field}.labels"),
             fingerprint=digest(where.encode(), payload, policy.encode()),
         )
 

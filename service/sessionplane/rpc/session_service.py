@@ -34,13 +34,19 @@ class SessionService:
         """Find or create the one session of a key."""
         resolved = await self._plane.resolve(self._parser.resolve(request))
         view = resolved.view
-        return pb.ResolveSessionResponse(
+        answer = pb.ResolveSessionResponse(
             session=render.session(self._plane, view.session),
             resolution=render.RESOLUTIONS[resolved.resolution],
             route=render.ROUTES[view.route],
             active_run=render.run_or_none(self._plane, view.active_run),
+            previous_session_id=resolved.previous_session_id,
             resume_token=render.head_token(self._plane, view.session),
         )
+        if resolved.started is not None:
+            answer.run.CopyFrom(render.run(self._plane, resolved.started.shown))
+            answer.run_disposition = render.DISPOSITIONS[resolved.started.disposition]
+            answer.input_id = resolved.started.input_id
+        return answer
 
     async def get_session(self, request: pb.GetSessionRequest, _context: Context) -> pb.GetSessionResponse:
         """Read a session."""
