@@ -65,7 +65,8 @@ def parse(text: str, *, key_settings: KeySettings, limits: Limits = DEFAULT) -> 
     size = len(text.encode(errors="surrogatepass"))
     if size > limits.filter_bytes_max:
         raise FilterInvalid(
-            problem=f"it has {size} bytes, at most {limits.filter_bytes_max}; ask for less at once"
+            field="filter",
+            problem=f"it has {size} bytes, at most {limits.filter_bytes_max}; ask for less at once",
         )
     if unusable := _UNUSABLE.search(text):
         raise _refusal(
@@ -309,4 +310,4 @@ def _one_of(known: Iterable[str], written: _Written, word: str) -> str:
 
 
 def _refusal(at: int, problem: str) -> FilterInvalid:
-    return FilterInvalid(problem=f"at character {at + 1}, {problem}", position=at + 1)
+    return FilterInvalid(field="filter", problem=f"at character {at + 1}, {problem}", position=at + 1)

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-from sessionplane.domain.listing import ALL_SESSIONS
 from sessionplane.domain.tokens import PageToken, parse_page_token
 from sessionplane.plane.plane import ControlPlane
 from sessionplane.rpc import render
 from sessionplane.rpc.fields import NAMESPACE, digest, page_size
+from sessionplane.rpc.parse import Parser
 from sessionplane.v1 import session_service_pb2 as pb
 
 SESSIONS_PAGE = 100
 
 
-async def list_sessions(plane: ControlPlane, request: pb.ListSessionsRequest) -> pb.ListSessionsResponse:
+async def list_sessions(
+    plane: ControlPlane, parser: Parser, request: pb.ListSessionsRequest
+) -> pb.ListSessionsResponse:
     """Read a page of sessions, last changed first."""
     limits = plane.limits
+    wanted = parser.session_filter(request.filter)
     limit = page_size(request.page_size, SESSIONS_PAGE, limits.page_sessions_max)
-    arguments = digest(b"ListSessions", NAMESPACE.encode())
+    arguments = digest(
+        b"ListSessions", NAMESPACE.encode(), request.filter.encode(), bytes([request.show_internal])
+    )
     token = parse_page_token(request.page_token, arguments=arguments) if request.page_token else None
     page = await plane.store.scan(
         lambda tx: tx.sessions(
             NAMESPACE,
-            wanted=ALL_SESSIONS,
-            show_internal=False,
+            wanted=wanted,
+            show_internal=request.show_internal,
             before=(token.number, token.row_id) if token else None,
             limit=limit,
             examine_max=limits.page_examined_max,

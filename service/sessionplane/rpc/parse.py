@@ -9,10 +9,11 @@ import re
 from collections.abc import Sequence
 from typing import Protocol
 
-from sessionplane.domain import keys
+from sessionplane.domain import keys, listing_text
 from sessionplane.domain.errors import FieldInvalid, FilterInvalid, LimitExceeded
 from sessionplane.domain.events import Custom, EventKind, OutputDelta, Published
 from sessionplane.domain.interrupts import InterruptMode
+from sessionplane.domain.listing import SessionFilter
 from sessionplane.domain.runs import REPORTABLE, RunFailure, RunOutcome, RunPolicy, RunReport
 from sessionplane.domain.sessions import (
     ConflictPolicy,
@@ -182,7 +183,7 @@ class Parser(Fields):
         if asked.run_id and asked.until_run_id not in {"", asked.run_id}:
             raise FieldInvalid(field="until_run_id", problem="it is not the run of the target")
         if asked.run_id and asked.filter.run_id not in {"", asked.run_id}:
-            raise FilterInvalid(problem="filter.run_id is not the run of the target")
+            raise FilterInvalid(field="filter.run_id", problem="filter.run_id is not the run of the target")
         return asked, pending_ms / 1000
 
     def filter(self, wanted: session_service_pb2.EventFilter) -> Filter:
@@ -191,7 +192,7 @@ class Parser(Fields):
             return EVERYTHING
         kinds = frozenset(enum(EventKind, kind, "filter.kinds") for kind in wanted.kinds)
         if None in kinds:
-            raise FilterInvalid(problem="a kind is not one of EventKind")
+            raise FilterInvalid(field="filter.kinds", problem="a kind is not one of EventKind")
         return Filter(
             kinds=frozenset(kind for kind in kinds if kind is not None),
             custom_types=self._types(wanted.custom_types),
@@ -206,9 +207,14 @@ class Parser(Fields):
         for name in wanted:
             if not _CUSTOM_TYPE.fullmatch(self.name(name, "filter.custom_types")):
                 raise FilterInvalid(
-                    problem="a custom type is 1 to 128 of A-Z a-z 0-9 . _ : / - and compared as a whole"
+                    field="filter.custom_types",
+                    problem="a custom type is 1 to 128 of A-Z a-z 0-9 . _ : / - and compared as a whole",
                 )
         return frozenset(wanted)
+
+    def session_filter(self, text: str) -> SessionFilter:
+        """Read which sessions a list is about."""
+        return listing_text.parse(text, key_settings=self._keys, limits=self._limits)
 
     def claim(self, request: runner_service_pb2.ClaimRunRequest) -> ClaimRequest:
         """Read a ClaimRun."""

@@ -63,7 +63,7 @@ class SessionService:
         self, request: pb.ListSessionsRequest, _context: Context
     ) -> pb.ListSessionsResponse:
         """Read a page of sessions, last changed first."""
-        return await listing.list_sessions(self._plane, request)
+        return await listing.list_sessions(self._plane, self._parser, request)
 
     async def start_run(self, request: pb.StartRunRequest, _context: Context) -> pb.StartRunResponse:
         """Start a run."""

@@ -86,7 +86,13 @@ RETRY_AFTER_S: dict[type[SessionPlaneError], int] = {
 QUOTAS = (errors.RunQueueFull, errors.LogFull, errors.StreamLimit)
 """Errors about a bound that the caller can do something about: QuotaFailure is sent for these."""
 
-FIELD_ERRORS = (errors.LimitExceeded, errors.FieldInvalid, errors.KeyInvalid, errors.AgentMismatch)
+FIELD_ERRORS = (
+    errors.LimitExceeded,
+    errors.FieldInvalid,
+    errors.KeyInvalid,
+    errors.AgentMismatch,
+    errors.FilterInvalid,
+)
 """Errors about one field: BadRequest names it."""
 
 CLOSINGS: dict[ClosingReason, type[SessionPlaneError] | None] = {

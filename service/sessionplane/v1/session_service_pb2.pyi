@@ -430,13 +430,14 @@ class ListSessionsRequest(_message.Message):
     first page.
     """
     filter: _builtins.str
-    """Which sessions, in a part of AIP-160: conditions joined by AND, and OR between conditions of one field, in
-    parentheses if AND is there too. At most 4 KiB. Empty: all. Fields and their operators:
+    """Which sessions, in a part of AIP-160: conditions joined by AND, and OR between conditions of one field, which
+    binds tighter and may stand in parentheses. At most 4 KiB and 32 conditions. Empty: all. Fields and operators:
     `state`, `kind`, `agent` with = and !=, such as `state = ACTIVE OR state = DETACHED`;
     `key` with = and !=, any spelling, and with : for a beginning of the canonical form, `key : "agent:main:cron:*"`;
     `running` with = and !=, `true` or `false`;
-    `labels.<name>` with = and !=, a label that is absent differs from every text;
-    `update_time` with < <= > >= and a time as in RFC 3339, `update_time > "2026-01-31T12:00:00Z"`.
+    `labels.<name>` with = and !=, a label that is absent differs from every text, and with : for a beginning,
+    `labels.ticket:*` for any;
+    `update_time`, `create_time` with < <= > >= = and a time as in RFC 3339, `update_time > "2026-01-31T12:00:00Z"`.
     Anything else is FILTER_INVALID.
     """
     show_internal: _builtins.bool
@@ -469,7 +470,9 @@ class ListSessionsResponse(_message.Message):
     """Where the next page begins. Empty: this was the last."""
     @_builtins.property
     def sessions(self) -> _containers.RepeatedCompositeFieldContainer[_session_pb2.Session]:
-        """The sessions, last changed first."""
+        """The sessions, last changed first. A page may hold few of them or none, and yet not be the last: the server looks
+        at a bounded number of sessions for each.
+        """
 
     def __init__(
         self,
