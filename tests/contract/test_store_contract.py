@@ -34,6 +34,7 @@ from tests.support.values import (
 )
 
 ONE = session_id(1)
+CLOSING = SessionState.CLOSING
 START = Place(0, b"")
 ALL = {"limit": 1_000, "bytes_max": 1 << 20}
 
@@ -207,6 +208,15 @@ class TestSessions:
             await store.submit(touched(at_ms))
         after = store.read(lambda tx: tx.session(NAMESPACE, ONE))
         assert after == replace(before, last_interaction_at_ms=NOW_MS + 9)
+
+    async def test_postponing_a_session_is_no_change_of_it(self, store: Store) -> None:
+        """It is due later, and whoever watches or lists sessions does not see it move."""
+        await add(store, session(1, due_at_ms=5))
+        before = store.read(lambda tx: tx.session(NAMESPACE, ONE))
+        assert before is not None
+        later = replace(before, quiet_since_ms=7, due_at_ms=9, display_name="not written")
+        await store.submit(lambda tx: tx.postpone_session(later))
+        assert store.read(lambda tx: tx.session(NAMESPACE, ONE)) == replace(later, display_name="")
 
     async def test_touching_an_unknown_session_is_skipped(self, store: Store) -> None:
         """It was removed while its interaction waited."""
@@ -423,12 +433,17 @@ class TestRuns:
         assert len(store.read(lambda tx: tx.runs_due(at_ms=30, limit=1))) == 1
 
     async def test_due_sessions_come_earliest_first(self, store: Store) -> None:
-        """Those due at the moment are due, in all namespaces; those without a due time never are."""
-        late = session(2, due_at_ms=10, namespace="other")
-        await add(store, session(1, due_at_ms=30), late, session(3), session(4, due_at_ms=31))
-        found = store.read(lambda tx: tx.sessions_due(at_ms=30, limit=10))
-        assert [each.session_id for each in found] == [session_id(2), session_id(1)]
-        assert len(store.read(lambda tx: tx.sessions_due(at_ms=30, limit=1))) == 1
+        """Those due at the moment are due, in all namespaces; those without a due time or elsewhere never are."""
+        late, other = session(2, due_at_ms=10, namespace="other"), session(5, due_at_ms=10, state=CLOSING)
+        await add(store, session(1, due_at_ms=30), late, session(3), session(4, due_at_ms=31), other)
+
+        def due(state: SessionState, limit: int = 10) -> list[str]:
+            found = store.read(lambda tx: tx.sessions_due(state, at_ms=30, limit=limit))
+            return [each.session_id for each in found]
+
+        assert due(session(1).state) == [session_id(2), session_id(1)]
+        assert due(session(1).state, limit=1) == [session_id(2)]
+        assert due(CLOSING) == [session_id(5)]
 
     async def test_finishing_appends_the_terminal_and_writes_the_run(self, store: Store) -> None:
         """The terminal is the run's last event, and the row keeps its encoded form and sequence."""

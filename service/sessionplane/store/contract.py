@@ -118,8 +118,8 @@ class ReadTx(Protocol):
     def sessions_in_state(self, state: str, *, after: str, limit: int) -> list[Session]:
         """Return sessions of all namespaces in a state, by session id, strictly after the given one."""
 
-    def sessions_due(self, *, at_ms: int, limit: int) -> list[Session]:
-        """Return sessions of all namespaces whose due_at_ms is at or before the moment, earliest first."""
+    def sessions_due(self, state: str, *, at_ms: int, limit: int) -> list[Session]:
+        """Return sessions of all namespaces in a state whose due_at_ms is at or before the moment, earliest first."""
 
     def run(self, namespace: str, run_id: str) -> Run | None:
         """Return the run, or None if this namespace has none of that id."""
@@ -192,6 +192,11 @@ class Tx(ReadTx, Protocol):
 
     def touch_session(self, namespace: str, session_id: str, *, interaction_at_ms: int) -> None:
         """Move the last interaction forward, never back. Changes nothing else; unknown ids are skipped."""
+
+    def postpone_session(self, session: Session) -> None:
+        """Write since when a session is quiet and when it is due. Nothing that anybody is shown changes, so it gets
+        no change number; unknown ids are skipped.
+        """
 
     def bind_key(self, namespace: str, key: SessionKey, session_id: str) -> str:
         """Insert the key's pointer, with the key's spelling, unless it is there; return the session id that it

@@ -95,8 +95,9 @@ class SqliteReadTx:
         found = self._query(statement, (str(state), after, limit))
         return [rows.session_of(row) for row in found.fetchall()]
 
-    def sessions_due(self, *, at_ms: int, limit: int) -> list[Session]:
-        return [rows.session_of(row) for row in self._query(sql.SESSIONS_DUE, (at_ms, limit)).fetchall()]
+    def sessions_due(self, state: str, *, at_ms: int, limit: int) -> list[Session]:
+        found = self._query(sql.SESSIONS_DUE, (str(state), at_ms, limit))
+        return [rows.session_of(row) for row in found.fetchall()]
 
     def run(self, namespace: str, run_id: str) -> Run | None:
         return self._run_or_none(sql.RUN, (namespace, run_id))

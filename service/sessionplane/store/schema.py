@@ -199,8 +199,9 @@ _INDEXES = (
     CREATE INDEX sessions_moving ON sessions (state, session_id)
     WHERE state IN ('STARTING', 'ACTIVE', 'SUSPENDED', 'CLOSING')
     """,
-    # statements.SESSIONS_DUE: the sessions on which the server must act by itself.
-    "CREATE INDEX sessions_due ON sessions (due_at_ms, session_id) WHERE due_at_ms IS NOT NULL",
+    # statements.SESSIONS_DUE: the sessions on which the server must act by itself. By state, since after a start some
+    # wait for their subscribers, and those must not stand before the others.
+    "CREATE INDEX sessions_due ON sessions (state, due_at_ms, session_id) WHERE due_at_ms IS NOT NULL",
     # statements.NEXT_QUEUED, QUEUE_POSITION: the line of a session.
     "CREATE INDEX runs_queued ON runs (session_id, place, run_id) WHERE state = 'QUEUED'",
     # statements.NEXT_PENDING: the oldest run of a pool that waits for a runner.

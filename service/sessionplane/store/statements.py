@@ -83,9 +83,10 @@ MOVING_SESSIONS = (
 RESTING_SESSIONS = (
     f"SELECT {_SESSION} FROM sessions s WHERE s.state = ? AND s.session_id > ? ORDER BY s.session_id LIMIT ?"
 )
-# The sessions on which the server must act by now.
+# The sessions in a state on which the server must act by now.
 SESSIONS_DUE = (
-    f"SELECT {_SESSION} FROM sessions s WHERE s.due_at_ms <= ? ORDER BY s.due_at_ms, s.session_id LIMIT ?"
+    f"SELECT {_SESSION} FROM sessions s WHERE s.state = ? AND s.due_at_ms <= ?"
+    " ORDER BY s.due_at_ms, s.session_id LIMIT ?"
 )
 # A new session; its log is empty.
 ADD_SESSION = """
@@ -112,6 +113,10 @@ TOUCH_SESSION = """
     WHERE session_id = ?2 AND namespace = ?3
       AND (last_interaction_at_ms IS NULL OR last_interaction_at_ms < ?1)
 """
+# What only the server's own upkeep goes by.
+POSTPONE_SESSION = (
+    "UPDATE sessions SET quiet_since_ms = ?, due_at_ms = ? WHERE session_id = ? AND namespace = ?"
+)
 # Where a key points.
 POINTER = "SELECT namespace, key, session_id, spelling FROM keys WHERE namespace = ? AND key = ?"
 # All pointers, a page at a time.

@@ -99,6 +99,10 @@ class SqliteTx(SqliteReadTx):
     def touch_session(self, namespace: str, session_id: str, *, interaction_at_ms: int) -> None:
         self._execute(sql.TOUCH_SESSION, (interaction_at_ms, session_id, namespace))
 
+    def postpone_session(self, session: Session) -> None:
+        values = (session.quiet_since_ms, session.due_at_ms, session.session_id, session.namespace)
+        self._execute(sql.POSTPONE_SESSION, values)
+
     def bind_key(self, namespace: str, key: SessionKey, session_id: str) -> str:
         if self._execute(sql.BIND_KEY, rows.pointer_row(namespace, key, session_id)).rowcount:
             return session_id
