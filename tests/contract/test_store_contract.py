@@ -182,6 +182,12 @@ class TestSessions:
         assert page((20, session_id(4)), 10) == [session_id(3), session_id(1)]
         assert page((10, session_id(1)), 10) == []
 
+    async def test_a_new_store_has_no_session(self, store: Store) -> None:
+        """One of any namespace is enough."""
+        assert not store.read(lambda tx: tx.has_sessions())
+        await add(store, session(1, namespace="other"))
+        assert store.read(lambda tx: tx.has_sessions())
+
     @pytest.mark.parametrize("state", list(SessionState))
     async def test_sessions_in_a_state_come_by_id(self, store: Store, state: SessionState) -> None:
         """Upkeep walks one state over all namespaces, a page at a time."""

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from sessionplane.domain.errors import SessionNotFound, StorageFull
+from sessionplane.domain.errors import KeyNotBound, RequestIdReused, SessionNotFound, StorageFull
 from sessionplane.domain.sessions import SessionState
 from sessionplane.plane import lifecycle, sessions
 from sessionplane.plane.context import Context
@@ -115,3 +115,114 @@ async def test_a_settlement_that_was_lost_comes_again(bench: Bench) -> None:
     assert bench.session().state is SessionState.ACTIVE
     await bench.plane.sweeper.sweep()
     assert bench.session().state is SessionState.DETACHED
+
+
+async def test_a_suspended_session_goes_on_with_its_run(bench: Bench) -> None:
+    """The client is in the background; the runner publishes and finishes, and the next run is claimed, as ever."""
+    await bench.active()
+    run_id = bench.session().active_run_id
+    await bench.suspend()
+    await bench.publish(run_id, "b")
+    await bench.finish(run_id)
+    await bench.publish((await bench.running()).run_id, "c")
+    assert bench.session().state is SessionState.SUSPENDED
+    assert bench.session().running
+
+
+async def test_suspending_is_one_event_and_has_an_end(bench: Bench) -> None:
+    """The answer shows the session SUSPENDED, its log says so once, and its row says until when."""
+    await bench.active()
+    head = bench.session().head_sequence
+    view = await bench.suspend(grace_ms=7_000)
+    assert view.session.state is SessionState.SUSPENDED
+    assert view.head.sequence == view.session.head_sequence == head + 1
+    assert bench.story(behind=head) == ["session ACTIVE>SUSPENDED"]
+    assert view.session.deadline_at_ms == view.session.due_at_ms == bench.clock.wall_ms() + 7_000
+
+
+async def test_suspending_again_keeps_the_time_that_it_has(bench: Bench) -> None:
+    """A second SuspendSession is silent: it neither extends nor shortens, and takes no request id."""
+    await bench.active()
+    await bench.suspend()
+    before = bench.contents()
+    for grace_ms in (1, 60_000):
+        await bench.suspend(grace_ms=grace_ms, request_id="r1", content=str(grace_ms))
+    assert bench.contents() == before
+
+
+async def test_a_repeated_suspension_is_the_first_one(bench: Bench) -> None:
+    """A repeat by request id shows the session as it is now, and does not suspend it anew."""
+    session_id = await bench.active()
+    await bench.suspend(request_id="r1")
+    await bench.attach(session_id)
+    before = bench.contents()
+    assert (await bench.suspend(request_id="r1")).session.state is SessionState.ACTIVE
+    assert bench.contents() == before
+    await bench.refused(RequestIdReused, bench.suspend(request_id="r1", content="another"))
+
+
+async def test_what_does_not_exist_is_not_suspended(bench: Bench) -> None:
+    """An unbound key and an unknown id are refused by name, and nothing is created."""
+    await bench.refused(KeyNotBound, bench.suspend("nobody"))
+    await bench.refused(SessionNotFound, bench.suspend("ses_unknown"))
+
+
+@pytest.mark.parametrize("there", [True, False])
+async def test_a_suspension_ends_by_itself(bench: Bench, *, there: bool) -> None:
+    """When its grace is over the session is ACTIVE if somebody is attached then, else DETACHED."""
+    session_id = await bench.active()
+    await bench.suspend(grace_ms=5_000)
+    if not there:
+        await bench.detach(session_id)
+    head = bench.session().head_sequence
+    await bench.pass_time(4_999)
+    assert bench.session().state is SessionState.SUSPENDED
+    await bench.pass_time(1)
+    state = "ACTIVE" if there else "DETACHED"
+    assert bench.story(behind=head) == [f"session SUSPENDED>{state}"]
+    assert bench.session().deadline_at_ms is None
+
+
+async def test_a_linger_does_not_end_a_suspension(bench: Bench) -> None:
+    """Subscribers may leave a suspended session: that is what it is for."""
+    session_id = await bench.active()
+    await bench.suspend(grace_ms=3 * bench.limits.detach_linger_ms)
+    await bench.detach(session_id)
+    await bench.pass_time(2 * bench.limits.detach_linger_ms)
+    assert bench.session().state is SessionState.SUSPENDED
+    assert bench.contents()["lingers"] == {}
+
+
+async def test_a_woken_session_is_not_suspended_again_by_its_old_deadline(bench: Bench) -> None:
+    """Who comes back in time ends the suspension, deadline and all."""
+    session_id = await bench.active()
+    await bench.suspend(grace_ms=5_000)
+    await bench.attach(session_id)
+    head = bench.session().head_sequence
+    assert (bench.session().deadline_at_ms, bench.session().due_at_ms) == (None, None)
+    await bench.pass_time(6_000)
+    assert bench.story(behind=head) == []
+
+
+async def test_a_suspension_outlives_a_restart(bench: Bench) -> None:
+    """One that ran out while the server was away ends when everybody had the time to come back, not before."""
+    await bench.active()
+    await bench.suspend(grace_ms=1_000)
+    await bench.reopen(after_ms=60_000)
+    await bench.pass_time(bench.limits.detach_linger_ms - 1)
+    assert bench.session().state is SessionState.SUSPENDED
+    await bench.pass_time(1)
+    assert bench.session().state is SessionState.DETACHED
+
+
+async def test_who_comes_back_after_a_restart_finds_the_session_suspended(bench: Bench) -> None:
+    """An overdue suspension is ended by its subscriber, and by nobody before."""
+    session_id = await bench.active()
+    await bench.suspend(grace_ms=1_000)
+    head = bench.session().head_sequence
+    await bench.reopen(after_ms=60_000)
+    await bench.pass_time(2_000)
+    await bench.attach(session_id)
+    await bench.pass_time(2 * bench.limits.detach_linger_ms)
+    assert bench.story(behind=head)[0] == "session SUSPENDED>ACTIVE"
+    assert "session ACTIVE>DETACHED" not in bench.story(behind=head)

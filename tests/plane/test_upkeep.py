@@ -333,18 +333,19 @@ async def test_a_due_row_is_found_by_its_index(bench: Bench) -> None:
     bench.clock.advance(5_000)
     late = await bench.do(upkeep.due)
     assert [ref.namespace for ref in late.runs] == [NAMESPACE]
-    assert (late.leases, late.absent) == ([], [])
+    assert (late.leases, late.absent, late.sessions) == ([], [], [])
     assert not late.fills(bench.limits.upkeep_step_max)
 
 
 def test_a_full_step_may_have_more_behind_it() -> None:
-    """Any of the three lists that fills a step is a reason to look again."""
+    """Any of the lists that fills a step is a reason to look again."""
     ref = RunRef(NAMESPACE, "run_1")
-    nothing = upkeep.Due(leases=[], runs=[], absent=[])
+    nothing = upkeep.Due(leases=[], runs=[], absent=[], sessions=[])
     assert not nothing.fills(1)
     for full in (
         replace(nothing, leases=[ref]),
         replace(nothing, runs=[ref]),
         replace(nothing, absent=[ref]),
+        replace(nothing, sessions=[ref]),
     ):
         assert full.fills(1)

@@ -20,16 +20,18 @@ from sessionplane.domain.keys import KeySettings, canonical
 from sessionplane.domain.limits import Limits
 from sessionplane.domain.runs import Run, RunOutcome, RunPolicy, RunReport, RunState
 from sessionplane.domain.sessions import Interaction, Session
-from sessionplane.plane import claims, interrupts, lifecycle, runners, runs, sessions
+from sessionplane.plane import claims, closing, interrupts, lifecycle, runners, runs, sessions
 from sessionplane.plane.admission import RunSpec
 from sessionplane.plane.claims import Claimed, ClaimRequest, Holder
+from sessionplane.plane.closing import CloseRequest
 from sessionplane.plane.context import Call, Context
 from sessionplane.plane.interrupts import Interrupted, InterruptRequest
+from sessionplane.plane.lifecycle import SuspendRequest
 from sessionplane.plane.plane import ControlPlane
 from sessionplane.plane.resolving import Resolved, ResolveRequest
 from sessionplane.plane.runners import Finished, FinishRequest, Heard, PublishRequest
 from sessionplane.plane.runs import Started, StartRequest
-from sessionplane.plane.sessions import RunView, SessionRef
+from sessionplane.plane.sessions import RunView, SessionRef, View
 from sessionplane.plane.stopping import Wish
 from sessionplane.rpc.streams import read_mark
 from sessionplane.store import codec
@@ -49,6 +51,7 @@ LEASE_MS = 15_000
 START_MS = 60_000
 RUN_MS = 600_000
 GRACE_MS = 10_000
+CLOSE_MS = 12_000
 
 
 def ref(name: str) -> SessionRef:
@@ -248,6 +251,33 @@ class Bench:
         )
         return await self.do(interrupts.interrupt, request)
 
+    async def suspend(
+        self, name: str = KEY, *, grace_ms: int = GRACE_MS, request_id: str = "", content: str = ""
+    ) -> View:
+        """Say that the client goes to the background."""
+        request = SuspendRequest(
+            call=call("SuspendSession", request_id, content or name), session=ref(name), grace_ms=grace_ms
+        )
+        return await self.do(lifecycle.suspend, request)
+
+    async def close(
+        self,
+        name: str = KEY,
+        *,
+        timeout_ms: int = CLOSE_MS,
+        reason: str = "",
+        request_id: str = "",
+        content: str = "",
+    ) -> View:
+        """Ask that a session end."""
+        request = CloseRequest(
+            call=call("CloseSession", request_id, content or name),
+            session=ref(name),
+            timeout_ms=timeout_ms,
+            reason=reason,
+        )
+        return await self.do(closing.close, request)
+
     async def attach(self, session_id: str) -> Session:
         """Count one more attached stream."""
 
@@ -293,8 +323,11 @@ class Bench:
         return self.plane.read(lambda tx: runs.get_run(tx, NAMESPACE, run_id))
 
     def log(self, name: str = KEY) -> list[Event]:
-        """Read the session's log."""
-        session_id = self.session(name).session_id
+        """Read the log of a session."""
+        return self.log_of(self.session(name).session_id)
+
+    def log_of(self, session_id: str) -> list[Event]:
+        """Read the log of that id, also of a session that is deleted."""
         entries = self.plane.read(
             lambda tx: tx.entries(session_id, after=Place(0, b""), limit=10_000, bytes_max=1 << 30)
         )

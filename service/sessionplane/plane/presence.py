@@ -28,6 +28,15 @@ class Attendance:
         self._counts: dict[str, int] = {}
         # All of one length, so that the order of the dictionary is the order of their ends.
         self._lingers: dict[str, Linger] = {}
+        self._complete_from_ms = 0
+
+    def begin(self, *, complete_from_ms: int) -> None:
+        """Note that the server has started: until then, whoever was here before may still come back."""
+        self._complete_from_ms = complete_from_ms
+
+    def complete(self, *, now_ms: int) -> bool:
+        """Say whether everybody has had the time to come back after the start, so that absence means something."""
+        return now_ms >= self._complete_from_ms
 
     def attached(self, session_id: str) -> int:
         """Return how many attached streams the session has."""
@@ -53,8 +62,10 @@ class Attendance:
 
     def missed(self, session_id: str, *, now_ms: int) -> bool:
         """Say whether nobody is there, and the session no longer waits for anybody."""
+        if self.attached(session_id) or not self.complete(now_ms=now_ms):
+            return False
         linger = self._lingers.get(session_id)
-        return not self.attached(session_id) and (linger is None or linger.until_ms <= now_ms)
+        return linger is None or linger.until_ms <= now_ms
 
     def give_up(self, session_id: str) -> Undo:
         """Wait no longer."""

@@ -110,12 +110,17 @@ def require_row(tx: ReadTx, namespace: str, session_id: str) -> Session:
     return session
 
 
-def get_session(tx: ReadTx, namespace: str, ref: SessionRef) -> View:
-    """Read a session. Raises SessionNotFound or KeyNotBound."""
+def require_named(tx: ReadTx, namespace: str, ref: SessionRef) -> Session:
+    """Return the session that the reference names. Raises SessionNotFound or KeyNotBound."""
     session = find(tx, namespace, ref)
     if session is None:
         raise KeyNotBound(canonical_key=ref.key)
-    return view(tx, session)
+    return session
+
+
+def get_session(tx: ReadTx, namespace: str, ref: SessionRef) -> View:
+    """Read a session. Raises SessionNotFound or KeyNotBound."""
+    return view(tx, require_named(tx, namespace, ref))
 
 
 def create(
@@ -193,6 +198,16 @@ def touched(session: Session, interaction: Interaction, context: Context) -> Ses
     if interaction is not Interaction.USER:
         return session
     return replace(session, last_interaction_at_ms=context.now_ms, visibility=Visibility.VISIBLE)
+
+
+def keep_quiet(tx: Tx, session: Session, context: Context) -> None:
+    """Note that somebody was here until now: nothing that anybody is shown, but the session comes due later."""
+    postpone(tx, replace(session, quiet_since_ms=context.judged_ms), context)
+
+
+def postpone(tx: Tx, session: Session, context: Context) -> None:
+    """Write when the session is due by what its row says now: an interaction that was noted lazily moves it."""
+    tx.postpone_session(_with_due(session, context))
 
 
 def _with_due(session: Session, context: Context) -> Session:

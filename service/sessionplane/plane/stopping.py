@@ -116,6 +116,17 @@ def join(tx: Tx, run: Run, wish: Wish, context: Context) -> Interrupt:
     return joined
 
 
+def ask_by(tx: Tx, run: Run, by_ms: int, reason: str, context: Context) -> None:
+    """Ask a claimed run to stop by a moment. One that was asked before keeps its interrupt, and an earlier moment."""
+    current = tx.interrupt(run.namespace, run.interrupt_id) if run.interrupt_id else None
+    if current is None:
+        begin(tx, run, Wish(grace_ms=by_ms - context.judged_ms, reason=reason), context)
+    elif current.escalate_at_ms is None or current.escalate_at_ms > by_ms:
+        tx.save_interrupt(replace(current, escalate_at_ms=by_ms))
+        tx.save_run(replace(run, due_at_ms=min(at for at in (run.due_at_ms, by_ms) if at is not None)))
+        tx.wake(run_topic(run.namespace, run.run_id))
+
+
 def force(tx: Tx, run: Run, context: Context) -> None:
     """End the run over its runner's head, with the text so far. The runner is fenced: its run is finished."""
     lane.end(tx, run, outcome=RunOutcome.INTERRUPTED, cause=RunCause.FORCED, context=context)

@@ -1,7 +1,8 @@
-"""What nobody asks for, done in time: leases that ran out, deadlines, subscribers that did not return, notes to write.
+"""What nobody asks for, done in time: leases that ran out, deadlines, subscribers that did not return, sessions that
+came due, notes to write.
 
-Owns what waits for the next sweep. Everything it does is a use case of `upkeep` or `lifecycle`, in bounded steps that
-callers' commands come between; what cannot be done now is left to the next sweep.
+Owns what waits for the next sweep. Everything it does is a use case of `upkeep`, `lifecycle` or `expiry`, in bounded
+steps that callers' commands come between; what cannot be done now is left to the next sweep.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from sessionplane.domain.errors import SessionPlaneError
 from sessionplane.domain.limits import Limits
 from sessionplane.domain.sessions import Session
 from sessionplane.live.loops import PASSING, all_of
-from sessionplane.plane import lifecycle, upkeep
+from sessionplane.plane import expiry, lifecycle, upkeep
 from sessionplane.plane.context import Clock, Context, with_request
 from sessionplane.plane.leases import RunRef
 from sessionplane.store.contract import ReadTx, Tx
@@ -78,6 +79,7 @@ class Sweeper:
         after: RunRef | None = RunRef("", "")
         while after is not None:
             after = await self._execute(with_request(upkeep.recover_leases, after))
+        await self._execute(upkeep.expect_subscribers)
         self._ready_at_ms = self._looked_at_ms = self._clock.monotonic_ms()
 
     async def look_for_pauses(self) -> None:
@@ -96,8 +98,9 @@ class Sweeper:
         departed, self._departed = self._departed, []
         for namespace, session_id in departed:
             self.depart(namespace, session_id)
-        await self._settle_late()
+        # Before anything is judged by it.
         await self._write_touched()
+        await self._settle_late()
         await self._settle_after_start(now_ms)
         await self._forget(now_ms)
 
@@ -108,6 +111,7 @@ class Sweeper:
             waiting = [self._execute(with_request(upkeep.lapse, ref)) for ref in late.leases]
             waiting += [self._execute(with_request(upkeep.expire, ref)) for ref in late.runs]
             waiting += [self._execute(with_request(lifecycle.settle_presence, name)) for name in late.absent]
+            waiting += [self._execute(with_request(expiry.expire, name)) for name in late.sessions]
             await all_of(waiting, what="sweep")
             if not late.fills(self._limits.upkeep_step_max):
                 return

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from sessionplane.domain.runs import CLAIMED, Run, RunCause, RunOutcome, RunState
 from sessionplane.domain.sessions import SessionState
-from sessionplane.plane import claims, lane, stopping
+from sessionplane.plane import claims, expiry, lane, sessions, stopping
 from sessionplane.plane.context import Context
 from sessionplane.plane.leases import RunRef
 from sessionplane.store.contract import ReadTx, Tx
@@ -24,10 +24,11 @@ class Due:
     leases: Sequence[RunRef]
     runs: Sequence[RunRef]
     absent: Sequence[tuple[str, str]]
+    sessions: Sequence[tuple[str, str]]
 
     def fills(self, step: int) -> bool:
         """Say whether a step was too short for it, so that there may be more."""
-        return max(len(self.leases), len(self.runs), len(self.absent)) >= step
+        return max(map(len, (self.leases, self.runs, self.absent, self.sessions))) >= step
 
 
 def due(tx: ReadTx, context: Context) -> Due:
@@ -37,6 +38,7 @@ def due(tx: ReadTx, context: Context) -> Due:
         leases=context.leases.due(now_ms=context.monotonic_ms, limit=step),
         runs=[RunRef(run.namespace, run.run_id) for run in tx.runs_due(at_ms=context.judged_ms, limit=step)],
         absent=context.presence.overdue(now_ms=context.monotonic_ms, limit=step),
+        sessions=expiry.due_sessions(tx, context, step),
     )
 
 
@@ -58,9 +60,13 @@ def lapse(tx: Tx, ref: RunRef, context: Context) -> None:
 
 
 def expire(tx: Tx, ref: RunRef, context: Context) -> None:
-    """Deal with a run whose time is over: its grace, its time to run, or its time to wait."""
+    """Deal with a run whose time is over: its grace, its time to run, or its time to wait. If that of its closing
+    session was over before, the session takes the run along.
+    """
     run = tx.run(ref.namespace, ref.run_id)
     if run is None or run.due_at_ms is None or run.due_at_ms > context.judged_ms:
+        return
+    if expiry.is_cut(run, sessions.require_row(tx, run.namespace, run.session_id)):
         return
     if _passed(run.run_deadline_ms, context):
         lane.end(tx, run, outcome=RunOutcome.TIMED_OUT, cause=RunCause.DEADLINE, context=context)
@@ -81,6 +87,13 @@ def recover_leases(tx: ReadTx, after: RunRef, context: Context) -> RunRef | None
         ref = RunRef(run.namespace, run.run_id)
         context.leases.grant(ref, now_ms=context.monotonic_ms, lease_ms=run.lease_ms)
     return RunRef(page[-1].namespace, page[-1].run_id) if page else None
+
+
+def expect_subscribers(tx: ReadTx, context: Context) -> None:
+    """Give whoever was attached before a start the time to come back; to a new database nobody was."""
+    if tx.has_sessions():
+        from_ms = context.monotonic_ms + context.limits.detach_linger_ms
+        context.presence.begin(complete_from_ms=from_ms)
 
 
 def active_sessions(tx: ReadTx, after: str, limit: int) -> list[tuple[str, str]]:

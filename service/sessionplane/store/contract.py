@@ -115,6 +115,9 @@ class ReadTx(Protocol):
         request.
         """
 
+    def has_sessions(self) -> bool:
+        """Say whether there is any session, in any namespace and state, deleted ones included."""
+
     def sessions_in_state(self, state: str, *, after: str, limit: int) -> list[Session]:
         """Return sessions of all namespaces in a state, by session id, strictly after the given one."""
 

@@ -89,6 +89,9 @@ class SqliteReadTx:
         last = sessions[limit - 1]
         return SessionPage(sessions=sessions[:limit], next_before=(last.updated_at_ms, last.session_id))
 
+    def has_sessions(self) -> bool:
+        return self._row(sql.HAS_SESSIONS, ()) is not None
+
     def sessions_in_state(self, state: str, *, after: str, limit: int) -> list[Session]:
         statement = sql.MOVING_SESSIONS if state in _MOVING else sql.RESTING_SESSIONS
         # A StrEnum member is a str, but only an exact one is bound without asking for adapters.

@@ -74,6 +74,8 @@ STRETCH_END = (
     "SELECT updated_at_ms, session_id FROM sessions WHERE namespace = ? AND (updated_at_ms, session_id) < (?, ?)"
     " AND updated_at_ms >= ? ORDER BY updated_at_ms DESC, session_id DESC LIMIT 1 OFFSET ?"
 )
+# Whether there is any: one step into an index.
+HAS_SESSIONS = "SELECT 1 FROM sessions WHERE session_id > '' LIMIT 1"
 # Sessions in one of the states that sessions_moving covers.
 MOVING_SESSIONS = (
     f"SELECT {_SESSION} FROM sessions s WHERE s.state = ? AND s.session_id > ?"
