@@ -199,6 +199,25 @@ def test_an_interrupt_is_read_whole() -> None:
     )
 
 
+def test_a_suspension_is_read_whole() -> None:
+    """A bare one lasts two minutes; a given grace, 0 too, is taken as it is."""
+    assert read(pb.SuspendSessionRequest(session=K)).grace_ms == 120_000
+    asked = read(pb.SuspendSessionRequest(session=K, grace_period=Duration(), request_id="r1"))
+    assert (asked.grace_ms, str(asked.session.key)) == (0, "agent:main:k")
+    assert (asked.call.rpc, asked.call.request_id) == ("SuspendSession", "r1")
+
+
+def test_a_close_is_read_whole() -> None:
+    """A bare one waits for two minutes and gives no reason; a given timeout, 0 too, is taken as it is."""
+    bare = read(pb.CloseSessionRequest(session=K))
+    assert (bare.timeout_ms, bare.reason) == (120_000, "")
+    asked = read(
+        pb.CloseSessionRequest(session=K, close_timeout=Duration(), reason="enough", request_id="r1")
+    )
+    assert (asked.timeout_ms, asked.reason, str(asked.session.key)) == (0, "enough", "agent:main:k")
+    assert (asked.call.rpc, asked.call.request_id) == ("CloseSession", "r1")
+
+
 def test_a_stream_has_defaults() -> None:
     """A bare stream is attached, follows everything for ever, and waits for no run."""
     asked, pending_s = read(stream())

@@ -56,6 +56,8 @@ def read(request: Message) -> Any:
         pb.ResolveSessionRequest: PARSER.resolve,
         pb.StartRunRequest: PARSER.start,
         pb.InterruptRequest: PARSER.interrupt,
+        pb.SuspendSessionRequest: PARSER.suspend,
+        pb.CloseSessionRequest: PARSER.close,
         pb.StreamEventsRequest: PARSER.stream,
         runner.ClaimRunRequest: PARSER.claim,
         runner.PublishEventsRequest: lambda asked: PARSER.publish(HOLDER, asked),

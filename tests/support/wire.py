@@ -169,6 +169,20 @@ class Wire:
         target = {"run_id": run_id} if run_id else {"session": named(key, session_id=session_id)}
         return await self.sessions.Interrupt(service.InterruptRequest(**target, **more), timeout=DEADLINE_S)
 
+    async def suspend(
+        self, key: str = "", *, session_id: str = "", **more: Any
+    ) -> service.SuspendSessionResponse:
+        """Say that the client goes to the background."""
+        request = service.SuspendSessionRequest(session=named(key, session_id=session_id), **more)
+        return await self.sessions.SuspendSession(request, timeout=DEADLINE_S)
+
+    async def close(
+        self, key: str = "", *, session_id: str = "", **more: Any
+    ) -> service.CloseSessionResponse:
+        """End a session."""
+        request = service.CloseSessionRequest(session=named(key, session_id=session_id), **more)
+        return await self.sessions.CloseSession(request, timeout=DEADLINE_S)
+
     async def wait(self, run_id: str) -> Run:
         """Wait for a run's end."""
         answer = await self.sessions.WaitRun(service.WaitRunRequest(run_id=run_id), timeout=DEADLINE_S)

@@ -28,8 +28,6 @@ NOT_SERVED_YET = frozenset(
     {
         "UpdateSession",
         "ResetSession",
-        "SuspendSession",
-        "CloseSession",
         "DeleteSession",
         "ListRuns",
         "WatchSessions",

@@ -26,7 +26,9 @@ from sessionplane.domain.streams import EVERYTHING, Filter, Presence, Start, Unt
 from sessionplane.domain.tokens import parse_resume_token
 from sessionplane.plane.admission import RunSpec
 from sessionplane.plane.claims import ClaimRequest, Holder
+from sessionplane.plane.closing import CloseRequest
 from sessionplane.plane.interrupts import InterruptRequest
+from sessionplane.plane.lifecycle import SuspendRequest
 from sessionplane.plane.resolving import ResolveRequest
 from sessionplane.plane.runners import FinishRequest, PublishRequest
 from sessionplane.plane.runs import StartRequest
@@ -154,6 +156,37 @@ class Parser(Fields):
                 ),
                 reason=within(request.reason, self._limits.reason_bytes_max, "reason"),
             ),
+        )
+
+    def suspend(self, request: session_service_pb2.SuspendSessionRequest) -> SuspendRequest:
+        """Read a SuspendSession."""
+        ref = self.ref(request.session)
+        return SuspendRequest(
+            call=self.call("SuspendSession", request, ref.key),
+            session=ref,
+            grace_ms=self.span_ms(
+                request,
+                "grace_period",
+                default=self._limits.suspend_grace_ms_default,
+                least=0,
+                most=self._limits.suspend_grace_ms_max,
+            ),
+        )
+
+    def close(self, request: session_service_pb2.CloseSessionRequest) -> CloseRequest:
+        """Read a CloseSession."""
+        ref = self.ref(request.session)
+        return CloseRequest(
+            call=self.call("CloseSession", request, ref.key),
+            session=ref,
+            timeout_ms=self.span_ms(
+                request,
+                "close_timeout",
+                default=self._limits.close_timeout_ms_default,
+                least=0,
+                most=self._limits.close_timeout_ms_max,
+            ),
+            reason=within(request.reason, self._limits.reason_bytes_max, "reason"),
         )
 
     def stream(self, request: session_service_pb2.StreamEventsRequest) -> tuple[StreamRequest, float]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from sessionplane.domain.runs import RunState
 from sessionplane.domain.tokens import PageToken, parse_page_token, parse_resume_token
-from sessionplane.plane import interrupts, runs, sessions, streams
+from sessionplane.plane import closing, interrupts, lifecycle, runs, sessions, streams
+from sessionplane.plane.context import with_request
 from sessionplane.plane.plane import ControlPlane
 from sessionplane.plane.sessions import View
 from sessionplane.rpc import listing, render
@@ -64,6 +65,27 @@ class SessionService:
     ) -> pb.ListSessionsResponse:
         """Read a page of sessions, last changed first."""
         return await listing.list_sessions(self._plane, self._parser, request)
+
+    async def suspend_session(
+        self, request: pb.SuspendSessionRequest, _context: Context
+    ) -> pb.SuspendSessionResponse:
+        """Let a session's client go to the background."""
+        view = await self._plane.execute(with_request(lifecycle.suspend, self._parser.suspend(request)))
+        return pb.SuspendSessionResponse(
+            session=render.session(self._plane, view.session),
+            resume_token=render.head_token(self._plane, view.session),
+        )
+
+    async def close_session(
+        self, request: pb.CloseSessionRequest, _context: Context
+    ) -> pb.CloseSessionResponse:
+        """End a session."""
+        view = await self._plane.execute(with_request(closing.close, self._parser.close(request)))
+        return pb.CloseSessionResponse(
+            session=render.session(self._plane, view.session),
+            active_run=render.run_or_none(self._plane, view.active_run),
+            resume_token=render.head_token(self._plane, view.session),
+        )
 
     async def start_run(self, request: pb.StartRunRequest, _context: Context) -> pb.StartRunResponse:
         """Start a run."""
