@@ -145,7 +145,8 @@ class _Drive:
         self._reported = False
         # The run_sequence that this stream's publications reach, committed or not.
         self._reached = 0
-        self._told: tuple[str, str] | None = None
+        # What was handed out last: an interrupt that another joined may have become urgent since.
+        self._told: tuple[str, str, int | None] | None = None
 
     async def open(self) -> tuple[RunView, Heard]:
         """Show the lease; return the run with its input. Raises what `runners.open_drive` raises."""
@@ -309,9 +310,12 @@ class _Drive:
                 return  # By this stream's own report: its answer is on its way.
             raise RunFinished(run_id=run.run_id, outcome=run.outcome, terminal_sequence=run.terminal_sequence)
         command = self._plane.read(lambda tx: stopping.open_command(tx, run))
-        if command is None or self._told == (command.interrupt_id, command.mode):
+        if command is None:
             return
-        self._told = (command.interrupt_id, command.mode)
+        told = (command.interrupt_id, command.mode, command.escalate_at_ms)
+        if self._told == told:
+            return
+        self._told = told
         await self._write(command=render.command(command))
         await self._plane.execute(lambda tx, use: stopping.deliver(tx, holder.namespace, holder.run_id, use))
 
