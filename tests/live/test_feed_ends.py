@@ -159,8 +159,8 @@ async def test_silence_is_broken_by_a_bookmark() -> None:
     async with desk.feed(desk.log.head) as feed, asyncio.timeout(5):
         for _ in range(2):
             assert await feed.next() == Bookmark(through=desk.log.head, caught_up=True, lag=0)
-            feed.writing(begins=True)
-            feed.writing(begins=False)
+            feed.pulse.writing(begins=True)
+            feed.pulse.writing(begins=False)
 
 
 async def test_a_bookmark_moves_past_what_was_filtered() -> None:
@@ -183,8 +183,8 @@ async def test_a_write_that_stands_still_is_noticed() -> None:
         stalled.set()
 
     async with desk.feed() as feed, asyncio.timeout(5):
-        feed.on_stall = stall
-        feed.writing(begins=True)
+        feed.pulse.on_stall = stall
+        feed.pulse.writing(begins=True)
         await stalled.wait()
     assert stalls == [1]
 
@@ -194,10 +194,10 @@ async def test_a_write_that_ends_in_time_is_no_stall() -> None:
     desk = Desk(limits=QUICK)
     stalls: list[int] = []
     async with desk.feed() as feed, asyncio.timeout(5):
-        feed.on_stall = lambda: stalls.append(1)
+        feed.pulse.on_stall = lambda: stalls.append(1)
         for _ in range(3):
-            feed.writing(begins=True)
-            feed.writing(begins=False)
+            feed.pulse.writing(begins=True)
+            feed.pulse.writing(begins=False)
             assert isinstance(await feed.next(), Bookmark)
     assert stalls == []
 
@@ -207,8 +207,7 @@ async def test_leaving_stops_the_timer_and_the_following(desk: Desk) -> None:
     async with desk.feed() as feed:
         assert len(desk.tails) == 1
     assert len(desk.tails) == 0
-    assert feed._timer is not None
-    assert feed._timer.cancelled()
+    assert feed.pulse._timer is None
 
 
 async def test_a_damaged_log_is_not_served(desk: Desk) -> None:

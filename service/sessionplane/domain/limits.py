@@ -85,6 +85,9 @@ class Limits:
     progress_after_ms: int = _bound(10 * _S, "silence on a stream before a progress frame")
     slow_subscriber_ms: int = _bound(30 * _S, "how long a subscriber may not read")
     stream_abort_ms: int = _bound(5 * _S, "how long ending a slow stream may take")
+    stream_age_ms: int = _bound(
+        55 * _MIN, "the age at which a stream ends and is to be resumed; some end up to a tenth earlier"
+    )
     pending_timeout_ms_max: int = _bound(10 * _MIN, "how long a stream waits for a run that does not exist")
     wait_ms_max: int = _bound(60 * _S, "how long WaitRun and ClaimRun wait")
     wait_margin_ms_min: int = _bound(100, "how long before a call's deadline a waiting call answers")

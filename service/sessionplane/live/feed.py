@@ -11,11 +11,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Self
 
 from sessionplane.domain.events import Entry, EventKind, Place
 from sessionplane.domain.limits import Limits
 from sessionplane.domain.streams import ClosingReason, Plan, TypeOf, Until
+from sessionplane.live.pulse import Pulse
 from sessionplane.live.tail import Slice, Tails, bounded
 
 
@@ -60,7 +62,14 @@ class Feed:
     """The events of one stream. Use as a context manager: leaving it stops following."""
 
     def __init__(
-        self, *, session_id: str, plan: Plan, tails: Tails, sources: Sources, limits: Limits
+        self,
+        *,
+        session_id: str,
+        plan: Plan,
+        tails: Tails,
+        sources: Sources,
+        limits: Limits,
+        age_s: float = inf,
     ) -> None:
         self.session_id = session_id
         self.until_run_id = plan.until_run_id
@@ -70,28 +79,24 @@ class Feed:
         self._limits = limits
         self._loop = asyncio.get_running_loop()
         self._cursor = plan.begin
-        self._ended: ClosingReason | None = None
+        self.ended: ClosingReason | None = None
         self._stop: ClosingReason | None = None
         self._announce = False
         self._waiting: asyncio.Future[None] | None = None
-        self._last_frame_s = self._loop.time()
-        self._writing_since_s: float | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self.on_stall: Callable[[], None] | None = None
+        self.pulse = Pulse(self, limits=limits, age_s=age_s)
 
     def __enter__(self) -> Self:
         """Look where the log ends and begin to follow, in one turn of the loop: whatever comes later wakes the feed."""
         head = self._sources.head()
         self._tail = self._tails.follow(self.session_id, self)
         self._tail.head = max(self._tail.head, head)
-        self._arm(self._limits.progress_after_ms / 1000)
+        self.pulse.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         """Stop following."""
         self._tails.leave(self.session_id, self)
-        if self._timer is not None:
-            self._timer.cancel()
+        self.pulse.stop()
 
     def wake(self) -> None:
         """Look again."""
@@ -99,8 +104,9 @@ class Feed:
             self._waiting.set_result(None)
 
     def end(self, reason: ClosingReason) -> None:
-        """Be over for a reason of the server's, as soon as the task asks for more."""
-        self._ended = self._ended or reason
+        """Be over for a reason of the server's, as soon as the task asks for more. The first reason stays."""
+        self.ended = self.ended or reason
+        self.pulse.hurry()
         self.wake()
 
     @property
@@ -124,16 +130,10 @@ class Feed:
                 piece = self._advance(await self._look())
                 if piece is not None:
                     return piece
-            elif self._silent():
+            elif self.pulse.silent:
                 return self._bookmark()
             else:
                 await self._wait()
-
-    def writing(self, *, begins: bool) -> None:
-        """Note that the task begins or ends to send; a subscriber that does not read lets it stand there."""
-        now_s = self._loop.time()
-        self._writing_since_s = now_s if begins else None
-        self._last_frame_s = now_s
 
     def _over(self) -> ClosingReason | None:
         """Return why the stream is over here, if it is. What it waited for wins over everything else."""
@@ -142,7 +142,7 @@ class Feed:
         goal = self._plan.goal
         if goal is not None and self._cursor.sequence >= goal:
             return self._plan.goal_reason
-        return self._ended
+        return self.ended
 
     async def _look(self) -> Slice:
         """Return what lies behind the cursor, from the tail or else from the log."""
@@ -185,10 +185,6 @@ class Feed:
         lag = max(0, self._tail.head - self._cursor.sequence)
         return Bookmark(through=self._cursor, caught_up=lag == 0, lag=lag)
 
-    def _silent(self) -> bool:
-        """Say whether it is time for a sign of life."""
-        return self._loop.time() - self._last_frame_s >= self._limits.progress_after_ms / 1000
-
     async def _wait(self) -> None:
         """Wait until the tail grows, the stream is ended, or a sign of life is due."""
         self._waiting = self._loop.create_future()
@@ -196,21 +192,3 @@ class Feed:
             await self._waiting
         finally:
             self._waiting = None
-
-    def _arm(self, delay_s: float) -> None:
-        self._timer = self._loop.call_later(delay_s, self._tick)
-
-    def _tick(self) -> None:
-        """One timer for the feed's whole life: look whether it is silent, or stuck in a write."""
-        now_s = self._loop.time()
-        if self._writing_since_s is not None:
-            due_s = self._writing_since_s + self._limits.slow_subscriber_ms / 1000
-            if due_s <= now_s and self.on_stall is not None:
-                self.on_stall()
-                return
-        else:
-            due_s = self._last_frame_s + self._limits.progress_after_ms / 1000
-            if due_s <= now_s:
-                self.wake()
-                due_s = now_s + self._limits.progress_after_ms / 1000
-        self._arm(max(0.001, due_s - now_s))

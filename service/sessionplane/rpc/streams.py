@@ -48,7 +48,7 @@ class StreamWriter:
             except asyncio.CancelledError:
                 if not stalled.is_set():
                     raise
-                reason = ClosingReason.SLOW_CONSUMER
+                reason = feed.ended or ClosingReason.SLOW_CONSUMER
                 _uncancel()
             session = opening.view.session
         await self._close(reason, session.namespace, session.session_id, context)
@@ -57,9 +57,9 @@ class StreamWriter:
         """Write frames until the feed ends; returns why it did."""
 
         async def write(frame: bytes) -> None:
-            feed.writing(begins=True)
+            feed.pulse.writing(begins=True)
             await context.write(frame)
-            feed.writing(begins=False)
+            feed.pulse.writing(begins=False)
 
         await write(frames.opened())
         while not isinstance(piece := await feed.next(), End):
@@ -191,7 +191,7 @@ def _stall_guard(feed: Feed) -> asyncio.Event:
         if task is not None:
             task.cancel()
 
-    feed.on_stall = stop
+    feed.pulse.on_stall = stop
     return stalled
 
 
