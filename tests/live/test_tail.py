@@ -8,7 +8,7 @@ import pytest
 
 from sessionplane.domain.events import Custom, Entry, EventKind, Place
 from sessionplane.domain.limits import Limits
-from sessionplane.domain.streams import EVERYTHING, ClosingReason, Filter
+from sessionplane.domain.streams import EVERYTHING, Filter
 from sessionplane.live.tail import Slice, Tail, Tails, bounded
 from sessionplane.store import codec
 from tests.support.logs import SESSION_ID, Log, joined
@@ -22,13 +22,9 @@ class Listener:
 
     def __init__(self) -> None:
         self.woken = 0
-        self.ended: list[ClosingReason] = []
 
     def wake(self) -> None:
         self.woken += 1
-
-    def end(self, reason: ClosingReason) -> None:
-        self.ended.append(reason)
 
 
 @pytest.fixture
@@ -273,17 +269,18 @@ def test_what_nobody_follows_is_not_kept(log: Log) -> None:
     assert tails.follow(SESSION_ID, follower).head == 0
 
 
-def test_streams_are_counted() -> None:
-    """The counts follow those who come and go, and leaving twice counts once."""
+def test_followed_sessions_are_counted() -> None:
+    """A session has one tail however many follow it, and leaving twice counts once."""
     tails = Tails(LIMITS, codec.custom_type)
     one, two = Listener(), Listener()
     tails.follow(SESSION_ID, one)
     tails.follow(SESSION_ID, two)
-    assert (len(tails), tails.followers(SESSION_ID), tails.followers("ses_other")) == (2, 2, 0)
+    assert len(tails) == 1
     tails.leave(SESSION_ID, one)
     tails.leave(SESSION_ID, one)
-    assert (len(tails), tails.followers(SESSION_ID)) == (1, 1)
-    assert tails.everybody() == [two]
+    assert len(tails) == 1
+    tails.leave(SESSION_ID, two)
+    assert len(tails) == 0
 
 
 def test_a_small_tail_still_serves_what_fits() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,47 +14,18 @@ from sessionplane.domain.errors import (
     Overloaded,
     RequestIdReused,
     RunNotFound,
-    StorageFull,
-    StreamLimit,
 )
 from sessionplane.domain.runs import RunState
 from sessionplane.domain.sessions import SessionState
-from sessionplane.domain.streams import ClosingReason, Presence
-from sessionplane.live.feed import End
+from sessionplane.domain.streams import Presence
 from sessionplane.plane import lifecycle, sessions
 from sessionplane.plane.claims import Claimed, ClaimRequest
 from sessionplane.plane.streams import StreamRequest
-from tests.support.planes import KEY, LEASE_MS, NAMESPACE, Bench, call, lose_the_commit, open_bench, ref
+from tests.support.planes import KEY, LEASE_MS, NAMESPACE, Bench, call, open_bench, ref
 from tests.support.stores import HeldWriter
+from tests.support.waits import LONG_S, waiting
 
 T = TypeVar("T")
-
-LONG_S = 30.0
-"""How long a waiting call would wait: longer than any test takes."""
-
-
-@pytest.fixture
-async def tasks() -> AsyncIterator[list[asyncio.Task[Any]]]:
-    """Tasks that are cancelled and awaited when the test is over."""
-    begun: list[asyncio.Task[Any]] = []
-    yield begun
-    for task in begun:
-        task.cancel()
-    await asyncio.gather(*begun, return_exceptions=True)
-
-
-async def waiting(
-    tasks: list[asyncio.Task[Any]], bench: Bench, call: Coroutine[Any, Any, T]
-) -> asyncio.Task[T]:
-    """Begin a call and let it come to where it waits: everything it submitted is committed, and it listens."""
-    task = asyncio.ensure_future(call)
-    tasks.append(task)
-    listening = len(bench.plane.bells)
-    while len(bench.plane.bells) == listening and not task.done():  # noqa: ASYNC110 - turn by turn of the loop
-        await asyncio.sleep(0)
-    await bench.settled()
-    await asyncio.sleep(0)
-    return task
 
 
 def claim(
@@ -220,145 +191,6 @@ async def test_stopping_ends_all_waits(bench: Bench, tasks: list[asyncio.Task[An
     for wait in waits:
         with pytest.raises(Draining):
             await wait
-
-
-async def test_an_open_stream_is_somebody(bench: Bench) -> None:
-    """An attached stream counts while it is open, an observer does not."""
-    session_id = (await bench.resolve()).view.session.session_id
-    async with bench.plane.stream(stream()) as (opening, _):
-        assert opening.attached
-        assert bench.plane.attached_count(session_id) == 1
-        async with bench.plane.stream(stream(presence=Presence.OBSERVER)):
-            assert (bench.plane.attached_count(session_id), len(bench.plane.tails)) == (1, 2)
-    await bench.settled()
-    assert (bench.plane.attached_count(session_id), len(bench.plane.tails)) == (0, 0)
-
-
-async def test_a_stream_that_fails_is_closed(bench: Bench) -> None:
-    """Whatever happens inside, a stream is counted out and stops following."""
-    session_id = (await bench.resolve()).view.session.session_id
-    with pytest.raises(ZeroDivisionError):
-        async with bench.plane.stream(stream()):
-            raise ZeroDivisionError
-    await bench.settled()
-    assert (bench.plane.attached_count(session_id), len(bench.plane.tails)) == (0, 0)
-
-
-async def test_a_caller_that_goes_away_while_attaching_is_counted_out(bench: Bench) -> None:
-    """A stream whose caller left before it was opened leaves nobody attached."""
-    session_id = (await bench.resolve()).view.session.session_id
-
-    async def open_and_hold() -> None:
-        async with bench.plane.stream(stream()):
-            raise AssertionError
-
-    async with HeldWriter(bench.store):
-        opening = asyncio.ensure_future(open_and_hold())
-        await asyncio.sleep(0)
-        opening.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await opening
-    for _ in range(2):
-        await bench.settled()
-    assert bench.plane.attached_count(session_id) == 0
-
-
-async def test_a_departure_that_could_not_be_written_is_made_up_for(bench: Bench) -> None:
-    """When the commit of a detach is lost, the sweep counts the subscriber out."""
-    session_id = (await bench.resolve()).view.session.session_id
-    opened = bench.plane.stream(stream())
-    await opened.__aenter__()
-    async with HeldWriter(bench.store):
-        await opened.__aexit__(None, None, None)
-        lost = bench.plane.execute(lose_the_commit)
-    with pytest.raises(StorageFull):
-        await lost
-    await asyncio.sleep(0)
-    assert bench.plane.attached_count(session_id) == 1
-    await bench.plane.sweeper.sweep()
-    assert bench.plane.attached_count(session_id) == 0
-    assert bench.plane.sweeper._departed == []
-
-
-async def test_a_departure_in_a_rush_is_made_up_for(tmp_path: Path) -> None:
-    """When the writer's queue is full as a stream closes, the sweep counts the subscriber out."""
-    async with open_bench(tmp_path / "plane.db", writer_commands_max=2) as bench:
-        session_id = (await bench.resolve()).view.session.session_id
-        opened = bench.plane.stream(stream())
-        await opened.__aenter__()
-        async with HeldWriter(bench.store):
-            filler = asyncio.ensure_future(bench.settled())
-            await asyncio.sleep(0)
-            await opened.__aexit__(None, None, None)
-        await filler
-        assert bench.plane.attached_count(session_id) == 1
-        await bench.plane.sweeper.sweep()
-        await bench.settled()
-        assert bench.plane.attached_count(session_id) == 0
-
-
-async def test_streams_of_a_session_are_bounded(tmp_path: Path) -> None:
-    """Over session_streams_max a stream is refused, nobody is left attached, and other sessions are open."""
-    async with open_bench(tmp_path / "plane.db", session_streams_max=1) as bench:
-        session_id = (await bench.resolve()).view.session.session_id
-        await bench.resolve("other")
-        async with bench.plane.stream(stream()):
-            with pytest.raises(StreamLimit) as refused:
-                async with bench.plane.stream(stream()):
-                    raise AssertionError
-            await bench.settled()
-            assert refused.value.details == {"limit": "1", "scope": "in this session"}
-            assert bench.plane.attached_count(session_id) == 1
-            async with bench.plane.stream(stream("other")):
-                pass
-
-
-async def test_streams_of_a_server_are_bounded(tmp_path: Path) -> None:
-    """Over server_streams_max a stream is refused."""
-    async with open_bench(tmp_path / "plane.db", server_streams_max=1) as bench:
-        await bench.resolve()
-        async with bench.plane.stream(stream()):
-            with pytest.raises(StreamLimit):
-                async with bench.plane.stream(stream()):
-                    raise AssertionError
-
-
-async def test_stopping_ends_all_streams(bench: Bench) -> None:
-    """While draining, open streams end with DRAINING, and new ones are refused and counted out."""
-    session_id = (await bench.resolve()).view.session.session_id
-    async with bench.plane.stream(stream()) as (_, feed):
-        bench.plane.drain()
-        assert await feed.next() == End(reason=ClosingReason.DRAINING, through=feed.cursor)
-    with pytest.raises(Draining):
-        async with bench.plane.stream(stream()):
-            raise AssertionError
-    await bench.settled()
-    assert bench.plane.attached_count(session_id) == 0
-
-
-async def test_a_stream_may_wait_for_its_run(bench: Bench, tasks: list[asyncio.Task[Any]]) -> None:
-    """A stream of a run that does not exist yet opens when it does."""
-    request = StreamRequest(namespace=NAMESPACE, run_id="soon")
-
-    async def opened() -> str:
-        async with bench.plane.stream(request, pending_s=LONG_S) as (opening, _):
-            return opening.run.run.run_id if opening.run else ""
-
-    following = await waiting(tasks, bench, opened())
-    await bench.start(run_id="other")
-    assert not following.done()
-    await bench.start(run_id="soon")
-    assert await following == "soon"
-
-
-async def test_a_stream_waits_no_longer_than_it_said(bench: Bench) -> None:
-    """A run that does not come in time is RUN_NOT_FOUND, and leaves no waiter."""
-    request = StreamRequest(namespace=NAMESPACE, run_id="never")
-    for pending_s in (0, 0.001):
-        with pytest.raises(RunNotFound):
-            async with bench.plane.stream(request, pending_s=pending_s):
-                raise AssertionError
-    assert len(bench.plane.bells) == 0
 
 
 async def test_an_answer_never_overtakes_its_events(bench: Bench) -> None:

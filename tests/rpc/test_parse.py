@@ -240,6 +240,7 @@ def test_a_stream_is_read_whole() -> None:
             ),
             presence=pb.PRESENCE_OBSERVER,
             pending_timeout=Duration(seconds=1, nanos=500_000_000),
+            subscriber_name="screen",
         )
     )
     assert (asked.run_id, asked.token, asked.start) == ("run_1", TOKEN, Start.OLDEST)
@@ -247,7 +248,7 @@ def test_a_stream_is_read_whole() -> None:
     assert asked.filter == Filter(
         kinds=frozenset({EventKind.CUSTOM}), custom_types=frozenset({"tool.call"}), run_id="run_1"
     )
-    assert (asked.presence, pending_s) == (Presence.OBSERVER, 1.5)
+    assert (asked.presence, pending_s, asked.subscriber_name) == (Presence.OBSERVER, 1.5, "screen")
 
 
 def test_a_stream_may_hold_a_resolve() -> None:

@@ -109,6 +109,8 @@ class _Outage:
         self._known = False
 
     def told(self, error: SessionPlaneError, _: float) -> None:
+        if error.reason == "MAX_AGE":
+            return  # The server renews every stream within the hour: nothing broke.
         if not self._known:
             say(f"The stream broke and will go on by itself. {error}")
         self._known = True

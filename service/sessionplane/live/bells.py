@@ -11,7 +11,7 @@ from collections.abc import Hashable
 from types import TracebackType
 from typing import Self
 
-from sessionplane.domain.errors import Overloaded
+from sessionplane.domain.errors import Draining, Overloaded
 
 
 class Bells:
@@ -21,6 +21,8 @@ class Bells:
         self._tickets: dict[Hashable, dict[Ticket, None]] = {}
         self._waiters_max = waiters_max
         self._count = 0
+        self.closed = False
+        """Whether nobody is to wait any more."""
 
     def __len__(self) -> int:
         """Return how many tickets are out."""
@@ -51,6 +53,19 @@ class Bells:
         for tickets in self._tickets.values():
             for ticket in tickets:
                 ticket.set()
+
+    def close(self) -> None:
+        """Let nobody wait any more: the server stops."""
+        self.closed = True
+        self.ring_all()
+
+    async def rung(self, ticket: Ticket, *, until_s: float) -> bool:
+        """Wait for a ring until the loop's clock says `until_s`; False if none came. Raises Draining once closed."""
+        left_s = until_s - asyncio.get_running_loop().time()
+        rung = left_s > 0 and await ticket.wait(timeout_s=left_s)
+        if self.closed:
+            raise Draining
+        return rung
 
     def add(self, subject: Hashable, ticket: Ticket) -> None:
         """Count a ticket in."""

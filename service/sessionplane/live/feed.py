@@ -114,6 +114,16 @@ class Feed:
         """The place up to which everything was handed out or filtered."""
         return self._cursor
 
+    @property
+    def through(self) -> int:
+        """The sequence of that place."""
+        return self._cursor.sequence
+
+    @property
+    def lag(self) -> int:
+        """How many events are committed behind that place, as far as is known here."""
+        return max(0, self._tail.head - self._cursor.sequence)
+
     async def next(self) -> Slice | Bookmark | End:
         """Return the next piece: events, a sign of life, or the end. After the end it is not asked again.
 
@@ -182,8 +192,7 @@ class Feed:
         return ClosingReason.SESSION_END if ended and until is Until.SESSION_END else None
 
     def _bookmark(self) -> Bookmark:
-        lag = max(0, self._tail.head - self._cursor.sequence)
-        return Bookmark(through=self._cursor, caught_up=lag == 0, lag=lag)
+        return Bookmark(through=self._cursor, caught_up=self.lag == 0, lag=self.lag)
 
     async def _wait(self) -> None:
         """Wait until the tail grows, the stream is ended, or a sign of life is due."""

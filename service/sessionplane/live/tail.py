@@ -7,12 +7,12 @@ live are the same bytes. Everything here belongs to the event loop.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from sessionplane.domain.events import Entry, EventKind, Place
 from sessionplane.domain.limits import Limits
-from sessionplane.domain.streams import EVERYTHING, ClosingReason, Filter, TypeOf
+from sessionplane.domain.streams import EVERYTHING, Filter, TypeOf
 
 MARKS = frozenset(
     {
@@ -72,9 +72,6 @@ class Follower(Protocol):
 
     def wake(self) -> None:
         """Look again. May be called more often than there is something to see."""
-
-    def end(self, reason: ClosingReason) -> None:
-        """Stop following."""
 
 
 class Tail:
@@ -158,16 +155,10 @@ class Tails:
         self._limits = limits
         self._read_type = read_type
         self._tails: dict[str, Tail] = {}
-        self._streams = 0
 
     def __len__(self) -> int:
-        """Return how many streams are open."""
-        return self._streams
-
-    def followers(self, session_id: str) -> int:
-        """Return how many streams follow the session."""
-        tail = self._tails.get(session_id)
-        return len(tail.followers) if tail else 0
+        """Return how many sessions are followed."""
+        return len(self._tails)
 
     def follow(self, session_id: str, follower: Follower) -> Tail:
         """Begin to follow. What is committed from now on is in the tail; the caller sets its `head` from the log."""
@@ -175,7 +166,6 @@ class Tails:
         if tail is None:
             tail = self._tails[session_id] = Tail(0, self._limits, self._read_type)
         tail.followers.add(follower)
-        self._streams += 1
         return tail
 
     def leave(self, session_id: str, follower: Follower) -> None:
@@ -184,7 +174,6 @@ class Tails:
         if tail is None or follower not in tail.followers:
             return
         tail.followers.discard(follower)
-        self._streams -= 1
         if not tail.followers:
             del self._tails[session_id]
 
@@ -193,7 +182,3 @@ class Tails:
         tail = self._tails.get(session_id)
         if tail is not None:
             tail.grow(entries)
-
-    def everybody(self) -> Iterable[Follower]:
-        """Return all followers as they are now."""
-        return [follower for tail in self._tails.values() for follower in tail.followers]

@@ -8,28 +8,27 @@ its commands are done, so an answer never overtakes its events. A handler that g
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, suppress
 from typing import TypeVar
 
-from sessionplane.domain.errors import Draining, RunNotFound, SessionPlaneError, StreamLimit
-from sessionplane.domain.events import Entry, Place
+from sessionplane.domain.errors import SessionPlaneError
+from sessionplane.domain.events import Entry
 from sessionplane.domain.keys import KeySettings, SessionKey
 from sessionplane.domain.limits import Limits
 from sessionplane.domain.runs import Run, RunState
-from sessionplane.domain.sessions import Interaction, Resolution, Session
-from sessionplane.domain.streams import ClosingReason, Presence
-from sessionplane.live.bells import Bells, Ticket
-from sessionplane.live.feed import Feed, SessionMark, Sources
-from sessionplane.live.tail import Tails
-from sessionplane.plane import claims, resolving, runs, streams
+from sessionplane.domain.sessions import Interaction, Session
+from sessionplane.domain.streams import ClosingReason
+from sessionplane.live.bells import Bells
+from sessionplane.live.feed import Feed, SessionMark
+from sessionplane.plane import claims, resolving, runs
 from sessionplane.plane.context import Clock, Context, pool_topic, run_topic, with_request
+from sessionplane.plane.following import Following
 from sessionplane.plane.leases import Leases, RunRef
 from sessionplane.plane.presence import Attendance
 from sessionplane.plane.sessions import RunView
 from sessionplane.plane.streams import Opening, StreamRequest
 from sessionplane.plane.sweeper import Sweeper
-from sessionplane.store import codec
 from sessionplane.store.contract import Committed, ReadTx, Store, Tx
 
 T = TypeVar("T")
@@ -55,12 +54,9 @@ class ControlPlane:
         self.clock = clock
         self.limits = limits
         self.keys = keys
-        self.tails = Tails(limits, codec.custom_type)
         self.bells = Bells(waiters_max=limits.waiters_max)
-        self.draining = False
         self._new_id = new_id
         self._new_secret = new_secret
-        self._read_mark = read_mark
         self._leases = Leases()
         self._attached = Attendance()
         # Resolves of one new key that wait for one command. Bounded by the writer's queue.
@@ -68,7 +64,22 @@ class ControlPlane:
         # From the monotonic clock to Unix time, as it was at the start; see Context.judged_ms.
         self._anchor_ms = clock.wall_ms() - clock.monotonic_ms()
         self.sweeper = Sweeper(self.execute, store.scan, clock=clock, limits=limits)
+        self.following = Following(
+            store,
+            self.execute,
+            self.sweeper,
+            self.bells,
+            clock=clock,
+            new_id=new_id,
+            read_mark=read_mark,
+            limits=limits,
+        )
         store.on_commit(self._committed)
+
+    @property
+    def draining(self) -> bool:
+        """Whether the server stops."""
+        return self.bells.closed
 
     def execute(self, use_case: Callable[[Tx, Context], T], *, size: int = 0) -> asyncio.Future[T]:
         """Queue a use case for the writer; its moment is taken when it begins. Raises what `submit` raises."""
@@ -103,7 +114,7 @@ class ControlPlane:
     def _committed(self, committed: Committed) -> None:
         """Tell tails and bells what a commit brought. Called on the event loop, in commit order."""
         for session_id, entries in committed.entries.items():
-            self.tails.grow(session_id, entries)
+            self.following.tails.grow(session_id, entries)
         for topic in committed.topics:
             self.bells.ring(topic)
 
@@ -163,7 +174,7 @@ class ControlPlane:
         with self.bells.listen(run_topic(namespace, run_id)) as ticket:
             while True:
                 found = self.read(lambda tx: runs.get_run(tx, namespace, run_id))
-                if found.run.state is RunState.FINISHED or not await self._rung(ticket, until_s):
+                if found.run.state is RunState.FINISHED or not await self.bells.rung(ticket, until_s=until_s):
                     return found
 
     async def claim(self, request: claims.ClaimRequest, *, wait_s: float) -> claims.Claimed | None:
@@ -190,97 +201,15 @@ class ControlPlane:
                     raise
                 if claimed is not None:
                     return claimed
-                rung = await self._rung(ticket, until_s)
+                rung = await self.bells.rung(ticket, until_s=until_s)
                 if not rung:
                     return None
 
-    async def _rung(self, ticket: Ticket, until_s: float) -> bool:
-        """Wait for a ring until the time is over. Raises Draining when the server stops meanwhile."""
-        left_s = until_s - asyncio.get_running_loop().time()
-        rung = left_s > 0 and await ticket.wait(timeout_s=left_s)
-        if self.draining:
-            raise Draining
-        return rung
-
-    @asynccontextmanager
-    async def stream(
-        self, request: StreamRequest, *, pending_s: float = 0
-    ) -> AsyncIterator[tuple[Opening, Feed]]:
-        """Open a stream, and close it again whatever happens.
-
-        Raises what `streams.open_stream` raises, StreamLimit and Draining.
-        """
-        if len(self.tails) >= self.limits.server_streams_max:
-            raise StreamLimit(limit=self.limits.server_streams_max, scope="in this server")
-        opening = await self._open(request, pending_s)
-        session = opening.view.session
-        if request.resolve is not None and opening.resolution is Resolution.EXISTING:
-            self._note_interaction(request.resolve, session)
-        try:
-            if self.draining:
-                raise Draining
-            if self.tails.followers(session.session_id) >= self.limits.session_streams_max:
-                raise StreamLimit(limit=self.limits.session_streams_max, scope="in this session")
-            with self._feed(opening) as feed:
-                yield opening, feed
-        finally:
-            if opening.attached:
-                self.sweeper.depart(session.namespace, session.session_id)
-
-    async def _open(self, request: StreamRequest, pending_s: float) -> Opening:
-        """Open the stream, waiting for a run that does not exist yet if that is wanted."""
-        if not (request.run_id and pending_s):
-            return await self._snapshot(request)
-        until_s = asyncio.get_running_loop().time() + pending_s
-        with self.bells.listen(run_topic(request.namespace, request.run_id)) as ticket:
-            while True:
-                try:
-                    return await self._snapshot(request)
-                except RunNotFound:
-                    if not await self._rung(ticket, until_s):
-                        raise
-
-    async def _snapshot(self, request: StreamRequest) -> Opening:
-        """Take the snapshot, through the writer if the stream attaches or resolves."""
-        if request.presence is Presence.OBSERVER and request.resolve is None:
-            return self.read(lambda tx: streams.observe_stream(tx, request))
-        opened = self.execute(with_request(streams.open_stream, request))
-        try:
-            return await asyncio.shield(opened)
-        except asyncio.CancelledError:
-            opened.add_done_callback(self._depart_unseen)
-            raise
-
-    def _depart_unseen(self, opened: asyncio.Future[Opening]) -> None:
-        """Detach a stream whose caller went away while it was attached."""
-        if opened.cancelled() or opened.exception() is not None:
-            return
-        opening = opened.result()
-        if opening.attached:
-            self.sweeper.depart(opening.view.session.namespace, opening.view.session.session_id)
-
-    def _feed(self, opening: Opening) -> Feed:
-        session_id = opening.view.session.session_id
-
-        async def page(after: Place) -> list[Entry]:
-            return await self.store.scan(
-                lambda tx: tx.entries(
-                    session_id,
-                    after=after,
-                    limit=self.limits.batch_events_max,
-                    bytes_max=self.limits.batch_bytes_max,
-                )
-            )
-
-        sources = Sources(
-            page=page,
-            head=lambda: self.read(lambda tx: tx.head(session_id).sequence),
-            mark=self._read_mark,
-            type_of=codec.custom_type,
-        )
-        return Feed(
-            session_id=session_id, plan=opening.plan, tails=self.tails, sources=sources, limits=self.limits
-        )
+    def stream(
+        self, request: StreamRequest, *, peer: str = "", pending_s: float = 0
+    ) -> AbstractAsyncContextManager[tuple[Opening, Feed]]:
+        """Open a stream, and close it again whatever happens. See `Following.stream`."""
+        return self.following.stream(request, peer=peer, pending_s=pending_s)
 
     async def start(self) -> None:
         """Make ready: see `Sweeper.start`."""
@@ -288,7 +217,5 @@ class ControlPlane:
 
     def drain(self) -> None:
         """Begin to stop: streams end with a token, waiting calls end, and no new ones begin."""
-        self.draining = True
-        for follower in self.tails.everybody():
-            follower.end(ClosingReason.DRAINING)
-        self.bells.ring_all()
+        self.bells.close()
+        self.following.seats.end_all(ClosingReason.DRAINING)

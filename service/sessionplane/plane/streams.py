@@ -47,6 +47,7 @@ class StreamRequest:
     until_run_id: str = ""
     filter: Filter = EVERYTHING
     presence: Presence = Presence.ATTACHED
+    subscriber_name: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +79,14 @@ def open_stream(tx: Tx, request: StreamRequest, context: Context) -> Opening:
         session = lifecycle.attach(tx, session, context)
     opening = _opening(tx, request, sessions.view_after(tx, session), begin, lane, meant)
     return replace(opening, resolution=resolution, attached=attached)
+
+
+def find_target(tx: ReadTx, request: StreamRequest) -> Session | None:
+    """Return the session that a stream would follow now; None if its key has none yet. Raises what naming it raises."""
+    try:
+        return _named(tx, request)
+    except KeyNotBound:
+        return None
 
 
 def observe_stream(tx: ReadTx, request: StreamRequest) -> Opening:

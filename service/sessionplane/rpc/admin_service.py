@@ -49,7 +49,7 @@ class AdminService:
             sqlite_verdict=facts.sqlite_verdict,
             key_rules_version=KEY_RULES_VERSION,
             ready_time=render.timestamp(facts.ready_at_ms),
-            open_stream_count=len(self._plane.tails),
+            open_stream_count=len(self._plane.following.seats),
             limits=asdict(self._plane.limits),
         )
 

@@ -197,7 +197,6 @@ class Parser(Fields):
         pending_ms = self.span_ms(
             request, "pending_timeout", default=0, least=0, most=self._limits.pending_timeout_ms_max
         )
-        self.name(request.subscriber_name, "subscriber_name")
         until = enum(Until, request.until, "until")
         if request.until_run_id and until is not Until.RUN_END:
             raise FieldInvalid(field="until_run_id", problem="it needs until = STREAM_UNTIL_RUN_END")
@@ -212,6 +211,7 @@ class Parser(Fields):
             until_run_id=self.name(request.until_run_id, "until_run_id"),
             filter=self.filter(request.filter),
             presence=enum(Presence, request.presence, "presence") or Presence.ATTACHED,
+            subscriber_name=self.name(request.subscriber_name, "subscriber_name"),
         )
         if asked.run_id and asked.until_run_id not in {"", asked.run_id}:
             raise FieldInvalid(field="until_run_id", problem="it is not the run of the target")

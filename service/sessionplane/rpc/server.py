@@ -39,12 +39,25 @@ OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.http2.ping_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
-    # Connections are renewed by the hour, so that clients follow their name service; calls get a minute to end.
+    # Connections are renewed by the hour, so that clients follow their name service. See `options` for the grace.
     ("grpc.max_connection_age_ms", 3_600_000),
-    ("grpc.max_connection_age_grace_ms", 60_000),
     # Clients in other languages ping every 10 s at the most; do not throw them out for it.
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
 )
+
+SLACK_MS = 60_000
+"""How much longer than a stream's age the transport waits for it to end by itself."""
+
+
+def options(limits: Limits) -> tuple[tuple[str, int], ...]:
+    """Return the options of a server with these bounds.
+
+    New calls leave a connection that has reached its age, but the core cuts whatever is still open there after the
+    grace, without a word of ours. A stream may have begun at the last moment, so the grace outlasts its whole age.
+    """
+    grace_ms = min(limits.stream_age_ms + SLACK_MS, 2**31 - 1)
+    return (*OPTIONS, ("grpc.max_connection_age_grace_ms", grace_ms))
+
 
 SERVICES = (
     session_service_pb2.DESCRIPTOR.services_by_name["SessionService"],
@@ -63,7 +76,7 @@ class Edge:
         self._plane = plane
         self._gate = Gate()
         self._health = health.aio.HealthServicer()
-        self._server = grpc.aio.server(options=OPTIONS)
+        self._server = grpc.aio.server(options=options(limits))
         servicers = (
             SessionService(plane, parser),
             RunnerService(plane, parser),

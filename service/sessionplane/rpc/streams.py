@@ -40,7 +40,7 @@ class StreamWriter:
 
     async def serve(self, request: StreamRequest, pending_s: float, context: Context) -> None:
         """Write the stream until it is over, and end it with its status."""
-        async with self._plane.stream(request, pending_s=pending_s) as (opening, feed):
+        async with self._plane.stream(request, peer=context.peer(), pending_s=pending_s) as (opening, feed):
             frames = _Frames(self._plane, opening, feed)
             stalled = _stall_guard(feed)
             try:

@@ -160,7 +160,7 @@ class _ClosingReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Closing
     CLOSING_REASON_REVOKED: _ClosingReason.ValueType  # 9
     """The credential is no longer good. UNAUTHENTICATED `CREDENTIAL`."""
     CLOSING_REASON_MAX_AGE: _ClosingReason.ValueType  # 10
-    """The connection reached its age; resume by token. UNAVAILABLE `MAX_AGE`."""
+    """The stream reached its age; resume by token. UNAVAILABLE `MAX_AGE`."""
 
 class ClosingReason(_ClosingReason, metaclass=_ClosingReasonEnumTypeWrapper):
     """Why a stream ends. RUN_END, SESSION_END and CAUGHT_UP end with status OK."""
@@ -186,7 +186,7 @@ CLOSING_REASON_DISCONNECTED: ClosingReason.ValueType  # 8
 CLOSING_REASON_REVOKED: ClosingReason.ValueType  # 9
 """The credential is no longer good. UNAUTHENTICATED `CREDENTIAL`."""
 CLOSING_REASON_MAX_AGE: ClosingReason.ValueType  # 10
-"""The connection reached its age; resume by token. UNAVAILABLE `MAX_AGE`."""
+"""The stream reached its age; resume by token. UNAVAILABLE `MAX_AGE`."""
 Global___ClosingReason: _TypeAlias = ClosingReason  # noqa: Y015
 
 @_typing.final
