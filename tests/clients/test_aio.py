@@ -309,7 +309,10 @@ async def test_pages_are_followed_to_the_end(server: Scripted, client: Client) -
         service.ListEventsResponse(events=batch(0, 2).batch.events, next_page_token="p"),
         service.ListEventsResponse(events=batch(2, 3).batch.events),
     ]
-    assert [session.session_id async for session in client.sessions(page_size=1)] == ["a", "b"]
+    asked = {"filter": "state = ACTIVE", "show_internal": True, "page_size": 1}
+    assert [session.session_id async for session in client.sessions(**asked)] == ["a", "b"]
+    wanted = service.ListSessionsRequest(**asked)
+    assert server.named("ListSessions") == [wanted, service.ListSessionsRequest(page_token="p", **asked)]
     assert [event.sequence async for event in client.list_events(key="k", custom_types=["a"])] == [1, 2, 3]
     first, second = server.named("ListEvents")
     assert (first.page_token, second.page_token) == ("", "p")

@@ -48,11 +48,23 @@ class SessionCalls(Connection):
         named = session_ref(key=key, session_id=session_id, agent=agent)
         return await self._unary(self.session_service.GetSession, service.GetSessionRequest(session=named))
 
-    async def sessions(self, *, page_size: int = 0) -> AsyncIterator[session_pb2.Session]:
-        """Iterates over all sessions, last changed first; a page is fetched as it is needed."""
+    async def sessions(
+        self,
+        *,
+        filter: str = "",  # noqa: A002  the word of the wire
+        show_internal: bool = False,
+        page_size: int = 0,
+    ) -> AsyncIterator[session_pb2.Session]:
+        """Iterates over the sessions that the filter wants, last changed first; a page is fetched as it is needed.
+
+        The filter is text, such as `state = ACTIVE AND labels.team = billing`. Raises
+        SessionPlaneError `FILTER_INVALID`, whose message says where.
+        """
         page_token = ""
         while True:
-            request = service.ListSessionsRequest(page_size=page_size, page_token=page_token)
+            request = service.ListSessionsRequest(
+                filter=filter, show_internal=show_internal, page_size=page_size, page_token=page_token
+            )
             page = await self._unary(self.session_service.ListSessions, request)
             for session in page.sessions:
                 yield session
