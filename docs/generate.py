@@ -24,6 +24,7 @@ from sessionplane.domain import errors, interrupts, key_rules, runs, sessions
 from sessionplane.domain.events import EventKind
 from sessionplane.domain.interrupts import InterruptStage
 from sessionplane.domain.limits import DEFAULT, meanings
+from sessionplane.domain.listing import FIELDS, Field
 from sessionplane.domain.routing import ROUTES, Column
 from sessionplane.domain.runs import RunCause, RunState
 from sessionplane.domain.sessions import SessionCause, SessionState
@@ -294,6 +295,15 @@ def routing() -> str:
     return table(("", *(str(column) for column in Column)), rows)
 
 
+def session_filter() -> str:
+    """Every field that the filter of a session list can ask for."""
+    rows = []
+    for field, rule in FIELDS.items():
+        name = f"{field}.<name>" if field is Field.LABEL else field
+        rows.append((code(name), " ".join(map(code, rule.operators)), rule.values, code(rule.example)))
+    return table(("Field", "Operators", "Value", "For example"), rows)
+
+
 def events() -> str:
     """Every kind of event."""
     rows = [(code(kind.lower()), COMMENTS[f"Event.{kind.lower()}"]) for kind in EventKind]
@@ -334,6 +344,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "interrupt-stages": interrupt_stages,
     "routing": routing,
     "events": events,
+    "session-filter": session_filter,
     "key-rules": rules_of_keys,
     "cli": cli,
 }

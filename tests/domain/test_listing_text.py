@@ -100,7 +100,7 @@ REFUSALS = [
     ("state ~ ACTIVE", 7, "state is not compared"),
     ("state < ACTIVE", 7, "state is not compared with <; use one of = !="),
     ("update_time != 2026-01-31T12:00:00Z", 13, "use one of < <= > >= ="),
-    ("state =", 8, "the value is missing; write a state"),
+    ("state =", 8, "the value is missing; write it as in state = ACTIVE"),
     ("state = (ACTIVE OR ENDED)", 9, "the value is missing"),
     ("state = AND", 9, "the value is missing"),
     ("state = active", 9, "'active' is unknown; use one of CREATED, STARTING"),

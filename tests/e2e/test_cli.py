@@ -208,6 +208,28 @@ async def test_sessions_lists_them(command: Command) -> None:
     assert len(table.out.splitlines()) == 3
 
 
+async def test_sessions_lists_those_that_are_asked_for(command: Command) -> None:
+    """Flags narrow the list; a refused filter shows the server's sentence; a limit that cuts the list says so."""
+    for key in ("a", "cron:b", "cron:c"):
+        await command("resolve", key)
+    by_kind, by_prefix, none, cut, refused = await asyncio.gather(
+        command("sessions", "--json", "--kind", "cron", "--idle", "--since", "1h"),
+        command("sessions", "--json", "--prefix", "agent:main:a", "--state", "created", "--show-internal"),
+        command("sessions", "--running"),
+        command("sessions", "--json", "--limit", "2"),
+        command("sessions", "--filter", "colour = red"),
+    )
+    assert [json.loads(line)["key"] for line in by_kind.out.splitlines()] == [
+        "agent:main:cron:c",
+        "agent:main:cron:b",
+    ], by_kind.err
+    assert [json.loads(line)["key"] for line in by_prefix.out.splitlines()] == ["agent:main:a"]
+    assert (none.code, none.out, none.err) == (0, "", "There are no such sessions.\n")
+    assert (len(cut.out.splitlines()), cut.err) == (2, "There are more than 2: --limit shows them.\n")
+    assert (refused.code, "FILTER_INVALID" in refused.err) == (1, True)
+    assert "at character 1, 'colour' is no field" in refused.err
+
+
 async def test_explain_key_and_version_ask_the_server(command: Command) -> None:
     """The server explains its keys and says what it is."""
     explained, version = await asyncio.gather(

@@ -10,7 +10,6 @@ from .calls import talk
 from .usage import agent_option, asks_server, examples, json_option, one_of
 
 if TYPE_CHECKING:
-    from sessionplane.v1.session_pb2 import Session
     from sessionplane_client import Client
 
 
@@ -46,32 +45,6 @@ def resolve(key: str, agent: str, as_lines: bool) -> None:  # noqa: FBT001
             events=answer.session.head_sequence,
             token=answer.resume_token,
         )
-
-    talk(work)
-
-
-@click.command(
-    epilog=examples("sessionplane sessions", "sessionplane sessions --limit 1000 --json | jq -r .key")
-)
-@click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True, help="How many at most.")
-@json_option
-@asks_server
-def sessions(limit: int, as_lines: bool) -> None:  # noqa: FBT001
-    """List sessions, last changed first."""
-
-    async def work(client: Client) -> None:
-        from . import show
-
-        found: list[Session] = []
-        async for session in client.sessions(page_size=min(limit, 1_000)):
-            found.append(session)
-            if len(found) == limit:
-                break
-        if as_lines:
-            for session in found:
-                click.echo(show.as_json(session))
-        else:
-            _table(found)
 
     talk(work)
 
@@ -184,39 +157,3 @@ def version(*, server: bool) -> None:
         )
 
     talk(work)
-
-
-def _table(found: list[Session]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    from sessionplane.v1 import session_pb2
-
-    from . import show
-
-    if not found:
-        click.echo("There are no sessions.", err=True)
-        return
-    table = Table(box=None, pad_edge=False)
-    for heading in ("KEY", "STATE", "RUN", "QUEUED", "ATTACHED", "EVENTS", "CHANGED", "SESSION"):
-        table.add_column(
-            heading,
-            overflow="fold",
-            justify="right" if heading in {"QUEUED", "ATTACHED", "EVENTS"} else "left",
-        )
-    for session in found:
-        cells = (
-            session.key or "-",
-            show.word(session_pb2.SessionState, session.state) + (" (final)" if session.final else ""),
-            show.short(session.active_run_id) or "-",
-            str(session.queued_run_count),
-            str(session.attached_count),
-            str(session.head_sequence),
-            show.clock(session.update_time),
-            session.session_id,
-        )
-        table.add_row(*(Text(cell) for cell in cells))
-    console = Console()
-    # Into a pipe a row stays one line, however long.
-    console.print(table) if console.is_terminal else Console(width=1_000).print(table)

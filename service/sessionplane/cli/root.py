@@ -8,9 +8,10 @@ import sys
 
 import click
 
-from .ask import explain_key, interrupt, resolve, sessions, version
+from .ask import explain_key, interrupt, resolve, version
 from .calls import EXIT_INTERRUPTED, EXIT_REFUSED
 from .demo import demo
+from .listing import sessions
 from .run import run
 from .serve import serve
 from .stream import stream

@@ -185,7 +185,7 @@ class _Parser:
     def _value(self, field: Field, operator: Operator) -> tuple[Operator, Value]:
         """Read what the field is compared with; `= x*` is another way to write `: x*`."""
         self._skip()
-        written = self._written(f"the value is missing; write {FIELDS[field].values}")
+        written = self._written(f"the value is missing; write it as in {FIELDS[field].example}")
         if written.open_end:
             if Operator.HAS not in FIELDS[field].operators or operator is Operator.DIFFERS:
                 problem = r"a * ends a value that must be whole; write \* in quotes for the character"

@@ -1,0 +1,169 @@
+"""The command that lists sessions: its flags become the text of a filter, which the server judges."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .calls import say, talk
+from .usage import asks_server, examples, json_option
+
+if TYPE_CHECKING:
+    from sessionplane.v1.session_pb2 import Session
+    from sessionplane_client import Client
+
+_PAGE_MAX = 1_000
+_SPAN = re.compile(r"(\d{1,5})([smhd])")
+_UNIT_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+_NUMBERS = frozenset({"QUEUED", "ATTACHED", "EVENTS"})
+
+
+@click.command(
+    epilog=examples(
+        "sessionplane sessions --running --since 2h",
+        "sessionplane sessions --state detached --state suspended --label team=billing",
+        "sessionplane sessions --filter 'kind != cron AND create_time >= 2026-01-31T00:00:00Z'",
+        "sessionplane sessions --limit 1000 --json | jq -r .key",
+    )
+)
+@click.option("--filter", "wish", default="", help="Which ones, in the filter language of docs/protocol.md.")
+@click.option("--state", "states", multiple=True, help="In this state. Repeatable: in one of these.")
+@click.option("--kind", "kinds", multiple=True, help="With a key of this kind. Repeatable.")
+@click.option("--agent", "agents", multiple=True, help="Of this agent. Repeatable.")
+@click.option(
+    "--prefix", "prefixes", multiple=True, help="With a canonical key that begins like this. Repeatable."
+)
+@click.option(
+    "--label",
+    "labels",
+    multiple=True,
+    metavar="NAME[=VALUE]",
+    help="With this label. Repeatable: with all of them.",
+)
+@click.option(
+    "--running/--idle",
+    "running",
+    default=None,
+    help="With an unfinished run, or without one; queued ones count.",
+)
+@click.option(
+    "--since", metavar="SPAN|TIME", help="Changed in this span (90s, 15m, 2h, 3d) or since this time."
+)
+@click.option("--show-internal", is_flag=True, help="Sessions of internal hand-overs too.")
+@click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True, help="How many at most.")
+@json_option
+@asks_server
+def sessions(*, limit: int, as_lines: bool, show_internal: bool, **asked: Any) -> None:
+    """List sessions, last changed first. What several options ask for holds at once."""
+    wanted = filter_text(**asked, now=datetime.now(UTC))
+
+    async def work(client: Client) -> None:
+        from . import show
+
+        found: list[Session] = []
+        pages = client.sessions(
+            filter=wanted, show_internal=show_internal, page_size=min(limit + 1, _PAGE_MAX)
+        )
+        async for session in pages:
+            if len(found) == limit:
+                say(f"There are more than {limit}: --limit shows them.")
+                break
+            found.append(session)
+        if as_lines:
+            for session in found:
+                click.echo(show.as_json(session))
+        else:
+            _table(found)
+
+    talk(work)
+
+
+def filter_text(
+    *,
+    now: datetime,
+    wish: str = "",
+    states: Sequence[str] = (),
+    kinds: Sequence[str] = (),
+    agents: Sequence[str] = (),
+    prefixes: Sequence[str] = (),
+    labels: Sequence[str] = (),
+    running: bool | None = None,
+    since: str | None = None,
+) -> str:
+    """Returns the filter that the flags ask for. `wish` comes first, so that the places in a refusal are its own."""
+    from sessionplane.domain.listing import quote
+
+    groups = [
+        [wish] if wish.strip() else [],
+        [f"state = {quote(state.upper())}" for state in states],
+        [f"kind = {quote(kind.lower())}" for kind in kinds],
+        [f"agent = {quote(agent)}" for agent in agents],
+        [f"key : {quote(prefix, begins=True)}" for prefix in prefixes],
+        *([_label(label)] for label in labels),
+        [f"running = {str(running).lower()}"] if running is not None else [],
+        [f"update_time >= {quote(_moment(since, now))}"] if since else [],
+    ]
+    return " AND ".join(_joined(group) for group in groups if group)
+
+
+def _joined(group: Sequence[str]) -> str:
+    return group[0] if len(group) == 1 else f"({' OR '.join(group)})"
+
+
+def _label(label: str) -> str:
+    from sessionplane.domain.listing import quote
+
+    name, given, value = label.partition("=")
+    return f"labels.{quote(name)} = {quote(value)}" if given else f"labels.{quote(name)}:*"
+
+
+def _moment(since: str, now: datetime) -> str:
+    """Returns the moment that a span ended at `now` began with; a time is left for the server to read."""
+    span = _SPAN.fullmatch(since)
+    if span is None:
+        return since
+    began = now - timedelta(seconds=int(span[1]) * _UNIT_S[span[2]])
+    return began.isoformat(timespec="milliseconds")
+
+
+def _table(found: Iterable[Session]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    rows = [_cells(session) for session in found]
+    if not rows:
+        say("There are no such sessions.")
+        return
+    table = Table(box=None, pad_edge=False)
+    for heading in ("KEY", "STATE", "RUN", "QUEUED", "ATTACHED", "EVENTS", "CHANGED", "SESSION"):
+        table.add_column(heading, overflow="fold", justify="right" if heading in _NUMBERS else "left")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    console = Console()
+    # Into a pipe a row stays one line, however long.
+    console.print(table) if console.is_terminal else Console(width=1_000).print(table)
+
+
+def _cells(session: Session) -> tuple[str, ...]:
+    from sessionplane.v1 import session_pb2
+
+    from . import show
+
+    marks = [show.word(session_pb2.SessionState, session.state)]
+    marks += ["(final)"] if session.final else []
+    marks += ["(internal)"] if session.visibility == session_pb2.VISIBILITY_INTERNAL else []
+    return (
+        session.key or "-",
+        " ".join(marks),
+        show.short(session.active_run_id) or "-",
+        str(session.queued_run_count),
+        str(session.attached_count),
+        str(session.head_sequence),
+        show.clock(session.update_time),
+        session.session_id,
+    )
