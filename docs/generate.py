@@ -169,7 +169,8 @@ def reasons() -> str:
             re.sub(r"\{(\w+)\}", r"*\1*", error.__doc__ or ""),
             f"{RETRY_AFTER_S[error]} s" if error in RETRY_AFTER_S else "",
         )
-        for error in errors.leaves()
+        for leaf in errors.leaves()
+        for error in (leaf, *(variant for variant in errors.variants() if issubclass(variant, leaf)))
     ]
     return table(("Reason", "Code", "Message", "RetryInfo"), rows)
 

@@ -12,11 +12,11 @@ import pytest
 
 import sessionplane
 from sessionplane.domain import errors
-from sessionplane.domain.errors import SessionPlaneError, leaves
+from sessionplane.domain.errors import SessionPlaneError, leaves, variants
 from sessionplane.rpc.status import CODES
 
 SOURCE = Path(sessionplane.__file__).parent
-LEAVES = {leaf.__name__: leaf for leaf in leaves()}
+LEAVES = {leaf.__name__: leaf for leaf in (*leaves(), *variants())}
 ONE_NAME = re.compile(r"[A-Z]+(_[A-Z]+)*")
 
 
@@ -68,7 +68,16 @@ def test_a_reason_is_the_name_of_its_class() -> None:
         assert re.sub(r"(?<!^)(?=[A-Z])", "_", leaf.__name__).upper() == leaf.reason
 
 
-@pytest.mark.parametrize("leaf", leaves())
+@pytest.mark.parametrize("variant", variants())
+def test_a_variant_has_the_reason_of_its_leaf_and_another_code(variant: type[SessionPlaneError]) -> None:
+    """It would be the leaf itself if it had the leaf's code, and a leaf if it had a reason of its own."""
+    (leaf,) = [leaf for leaf in leaves() if issubclass(variant, leaf)]
+    assert variant.reason == leaf.reason
+    assert variant.__doc__ != leaf.__doc__
+    assert CODES[variant] is not CODES[leaf]
+
+
+@pytest.mark.parametrize("leaf", LEAVES.values())
 def test_a_message_is_one_line_of_whole_sentences(leaf: type[SessionPlaneError]) -> None:
     """A message begins with a capital or a detail, ends with a full stop, and has no line break."""
     message = leaf.__doc__
@@ -91,7 +100,7 @@ def test_the_scan_sees_the_places() -> None:
 
 def test_every_leaf_has_a_code() -> None:
     """The table to gRPC codes is total, and has nothing else in it."""
-    assert set(CODES) == set(leaves())
+    assert set(CODES) == {*leaves(), *variants()}
 
 
 def test_details_are_text() -> None:

@@ -10,8 +10,9 @@ from typing import Any
 import grpc
 import pytest
 import pytest_asyncio
+from google.protobuf.field_mask_pb2 import FieldMask
 
-from sessionplane.v1 import run_pb2
+from sessionplane.v1 import run_pb2, session_pb2
 from sessionplane.v1 import runner_service_pb2 as runner
 from sessionplane.v1 import session_service_pb2 as service
 from sessionplane.v1.event_pb2 import CustomEvent
@@ -35,11 +36,15 @@ _UNSAFE = re.compile(
 
 @dataclass(frozen=True)
 class World:
-    """A server with a session `chat` whose run is under way, and a session `other`."""
+    """A server with a session `chat` whose run is under way, a session `other`, one that has ended and one that is
+    final, and one without a key.
+    """
 
     wire: Wire
     held: Held
     session_id: str
+    final_id: str
+    nameless_id: str
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -56,7 +61,11 @@ async def world(server: Served) -> World:
     held = await server.wire.hold(started.run.run_id, lease_s=600)
     await server.wire.publish(held, "so far")
     await server.wire.start("other")
-    return World(server.wire, held, started.session.session_id)
+    await server.wire.interrupt(run_id=(await server.wire.start("over")).run.run_id)
+    final_id = (await server.wire.resolve("renewed")).session.session_id
+    await server.wire.reset("renewed")
+    nameless_id = (await server.wire.start()).session.session_id
+    return World(server.wire, held, started.session.session_id, final_id, nameless_id)
 
 
 def check_safe(refusal: Refusal) -> None:
@@ -124,6 +133,18 @@ INVALID: dict[str, dict[str, Call]] = {
         "empty session id": resolve(session=SessionRef(session_id="")),
         "bind without a key": resolve(session=SessionRef(session_id=NO_SESSION), bind_session_id=NO_SESSION),
         "interaction of no meaning": resolve(session=CHAT, interaction=99),
+        "visibility of no meaning": resolve(session=CHAT, visibility=99),
+        "missing policy of no meaning": resolve(session=CHAT, missing_policy=99),
+        "conflict policy of no meaning": resolve(session=CHAT, conflict_policy=99),
+        "ended policy of no meaning": resolve(session=CHAT, ended_policy=99),
+        "an expected session without REPLACE": resolve(session=CHAT, expected_session_id=NO_SESSION),
+        "a run policy of no meaning": resolve(session=SessionRef(key="new"), run=RunSpec(policy=99)),
+        "an update of nobody": lambda world: world.wire.update(display_name="x"),
+        "a mask of no field": lambda world: world.wire.update(
+            "chat", update_mask=FieldMask(paths=["labels.team"])
+        ),
+        "a reset of nobody": lambda world: world.wire.reset(),
+        "a deletion of nobody": lambda world: world.wire.delete(),
         "policy of no meaning": start(policy=99),
         "run id with a space": start(run_id="a run"),
         "start_timeout too short": start(start_timeout=span(0.001)),
@@ -160,6 +181,10 @@ INVALID: dict[str, dict[str, Call]] = {
         "too many labels": resolve(session=SessionRef(key="new"), labels={str(n): "" for n in range(33)}),
         "labels too large": resolve(session=SessionRef(key="new"), labels={"name": "x" * 4 * KIB}),
         "labels of a run too many": start(labels={str(n): "" for n in range(33)}),
+        "labels of an update too large": lambda world: world.wire.update(
+            "chat", labels={"name": "x" * 4 * KIB}
+        ),
+        "name of an update too long": lambda world: world.wire.update("chat", display_name="x" * 129),
         "request id too long": resolve(session=CHAT, request_id="x" * 129),
         "display name too long": resolve(session=CHAT, display_name="\N{EURO SIGN}" * 43),
         "key of a megabyte": resolve(session=SessionRef(key="k" * 1_000_000)),
@@ -221,6 +246,8 @@ UNKNOWN: dict[str, dict[str, Call]] = {
         "Interrupt": lambda world: world.wire.interrupt(session_id=NO_SESSION),
         "StreamEvents": lambda world: world.wire.stream(session_id=NO_SESSION).__aenter__(),
         "ListEvents": lambda world: world.wire.log(session_id=NO_SESSION),
+        "UpdateSession": lambda world: world.wire.update(session_id=NO_SESSION, display_name="x"),
+        "ResetSession": lambda world: world.wire.reset(session_id=NO_SESSION),
         "bind": lambda world: world.wire.resolve("new", bind_session_id=NO_SESSION),
     },
     "RUN_NOT_FOUND": {
@@ -247,6 +274,10 @@ UNKNOWN: dict[str, dict[str, Call]] = {
         "Interrupt": lambda world: world.wire.interrupt("nobody"),
         "StreamEvents": lambda world: world.wire.stream("nobody").__aenter__(),
         "ListEvents": lambda world: world.wire.log("nobody"),
+        "ResolveSession": resolve(
+            session=SessionRef(key="nobody"), missing_policy=session_pb2.MISSING_POLICY_FAIL
+        ),
+        "UpdateSession": lambda world: world.wire.update("nobody", display_name="x"),
     },
 }
 
@@ -278,6 +309,14 @@ CONFLICTS: dict[str, dict[str, Call]] = {
     "KEY_BOUND": {
         "a key of another": lambda world: world.wire.resolve("other", bind_session_id=world.session_id)
     },
+    "KEY_NOT_BOUND": {
+        "reset of a session without a key": lambda world: world.wire.reset(session_id=world.nameless_id)
+    },
+    "SESSION_ENDED": {
+        "StartRun": lambda world: world.wire.start(session_id=world.final_id),
+        "ResetSession": lambda world: world.wire.reset(session_id=world.final_id),
+        "ResolveSession": resolve(session=SessionRef(key="over"), ended_policy=session_pb2.ENDED_POLICY_FAIL),
+    },
 }
 
 
@@ -289,6 +328,40 @@ async def test_what_does_not_fit_the_state_is_refused_and_changes_nothing(
     before = rows(server.database)
     refusal = await refused(call(world))
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.FAILED_PRECONDITION, reason)
+    check_safe(refusal)
+    assert rows(server.database) == before
+
+
+RIVALS: dict[str, dict[str, Call]] = {
+    "ALREADY_EXISTS SESSION_EXISTS": {
+        "ResolveSession": resolve(session=CHAT, conflict_policy=session_pb2.CONFLICT_POLICY_FAIL)
+    },
+    "ABORTED SESSION_REPLACED": {
+        "ResolveSession": resolve(
+            session=CHAT,
+            conflict_policy=session_pb2.CONFLICT_POLICY_REPLACE,
+            expected_session_id=NO_SESSION,
+        ),
+        "ResetSession": lambda world: world.wire.reset("chat", expected_session_id=NO_SESSION),
+        "nobody holds it": lambda world: world.wire.reset("nobody", expected_session_id=NO_SESSION),
+    },
+    "ABORTED ETAG_MISMATCH": {
+        "UpdateSession": lambda world: world.wire.update("chat", display_name="x", etag="old")
+    },
+    "ABORTED RUN_IN_PROGRESS": {
+        "ResolveSession": resolve(session=CHAT, run=RunSpec(policy=run_pb2.RUN_POLICY_REJECT))
+    },
+}
+
+
+@pytest.mark.parametrize(("call", "expected"), _cases(RIVALS))
+async def test_what_somebody_else_was_quicker_with_is_refused_and_changes_nothing(
+    server: Served, world: World, call: Call, expected: str
+) -> None:
+    """A guarded call that finds something else than it expected says so, and what is there."""
+    before = rows(server.database)
+    refusal = await refused(call(world))
+    assert f"{refusal.code.name} {refusal.reason}" == expected
     check_safe(refusal)
     assert rows(server.database) == before
 

@@ -20,11 +20,22 @@ from sessionplane.domain.keys import KeySettings, canonical
 from sessionplane.domain.limits import Limits
 from sessionplane.domain.runs import Run, RunOutcome, RunPolicy, RunReport, RunState
 from sessionplane.domain.sessions import Interaction, Session
-from sessionplane.plane import claims, closing, interrupts, lifecycle, runners, runs, sessions
+from sessionplane.plane import (
+    claims,
+    closing,
+    editing,
+    interrupts,
+    lifecycle,
+    runners,
+    runs,
+    sessions,
+    succession,
+)
 from sessionplane.plane.admission import RunSpec
 from sessionplane.plane.claims import Claimed, ClaimRequest, Holder
 from sessionplane.plane.closing import CloseRequest
 from sessionplane.plane.context import Call, Context
+from sessionplane.plane.editing import UpdateRequest
 from sessionplane.plane.interrupts import Interrupted, InterruptRequest
 from sessionplane.plane.lifecycle import SuspendRequest
 from sessionplane.plane.plane import ControlPlane
@@ -33,6 +44,7 @@ from sessionplane.plane.runners import Finished, FinishRequest, Heard, PublishRe
 from sessionplane.plane.runs import Started, StartRequest
 from sessionplane.plane.sessions import RunView, SessionRef, View
 from sessionplane.plane.stopping import Wish
+from sessionplane.plane.succession import Deleted, DeleteRequest, ResetRequest
 from sessionplane.rpc.streams import read_mark
 from sessionplane.store import codec
 from sessionplane.store.contract import Tx
@@ -160,6 +172,31 @@ class Bench:
             interaction=interaction,
         )
         return await self.do(runs.start, request)
+
+    async def reset(
+        self, name: str = KEY, *, expected: str = "", request_id: str = "", content: str = ""
+    ) -> Session:
+        """Move a key to a new session."""
+        request = ResetRequest(
+            call=call("ResetSession", request_id, content or name),
+            session=ref(name),
+            expected_session_id=expected,
+        )
+        return (await self.do(succession.reset, request)).session
+
+    async def delete(self, name: str = KEY, *, request_id: str = "", content: str = "") -> Deleted:
+        """Delete a session."""
+        request = DeleteRequest(call=call("DeleteSession", request_id, content or name), session=ref(name))
+        return await self.do(succession.delete, request)
+
+    async def update(
+        self, name: str = KEY, *, request_id: str = "", content: str = "", **given: Any
+    ) -> Session:
+        """Change labels and name."""
+        request = UpdateRequest(
+            call=call("UpdateSession", request_id, content or f"{name} {given}"), session=ref(name), **given
+        )
+        return (await self.do(editing.update, request)).session
 
     async def claim(
         self, run_id: str = "", *, pool: str = "", request_id: str = "", lease_ms: int = LEASE_MS
@@ -323,8 +360,8 @@ class Bench:
         return self.plane.read(lambda tx: runs.get_run(tx, NAMESPACE, run_id))
 
     def log(self, name: str = KEY) -> list[Event]:
-        """Read the log of a session."""
-        return self.log_of(self.session(name).session_id)
+        """Read the log of a session, by its id also of a deleted one."""
+        return self.log_of(name if name.startswith("ses_") else self.session(name).session_id)
 
     def log_of(self, session_id: str) -> list[Event]:
         """Read the log of that id, also of a session that is deleted."""

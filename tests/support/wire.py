@@ -94,6 +94,27 @@ class Wire:
         request = service.GetSessionRequest(session=named(key, session_id=session_id))
         return await self.sessions.GetSession(request, timeout=DEADLINE_S)
 
+    async def update(
+        self, key: str = "", *, session_id: str = "", **more: Any
+    ) -> service.UpdateSessionResponse:
+        """Change a session's labels and name."""
+        request = service.UpdateSessionRequest(session=named(key, session_id=session_id), **more)
+        return await self.sessions.UpdateSession(request, timeout=DEADLINE_S)
+
+    async def reset(
+        self, key: str = "", *, session_id: str = "", **more: Any
+    ) -> service.ResetSessionResponse:
+        """Move a key to a new session."""
+        request = service.ResetSessionRequest(session=named(key, session_id=session_id), **more)
+        return await self.sessions.ResetSession(request, timeout=DEADLINE_S)
+
+    async def delete(
+        self, key: str = "", *, session_id: str = "", **more: Any
+    ) -> service.DeleteSessionResponse:
+        """Delete a session."""
+        request = service.DeleteSessionRequest(session=named(key, session_id=session_id), **more)
+        return await self.sessions.DeleteSession(request, timeout=DEADLINE_S)
+
     async def start(
         self, key: str = "", *, session_id: str = "", text: str = "hello", request_id: str = "", **spec: Any
     ) -> service.StartRunResponse:

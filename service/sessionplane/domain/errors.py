@@ -118,6 +118,10 @@ class KeyNotBound(SessionPlaneError):
     reason = "KEY_NOT_BOUND"
 
 
+class KeyNeverBound(KeyNotBound):
+    """Session {session_id} never had a key, so there is none to move. Bind one to it with ResolveSession first."""
+
+
 class InvalidTransition(SessionPlaneError):
     """{subject} cannot go from {from} to {to}. Nothing was changed."""
 
@@ -281,5 +285,12 @@ class Disconnected(SessionPlaneError):
 
 
 def leaves() -> list[type[SessionPlaneError]]:
-    """Every error that can reach a caller, in the order of this file."""
+    """Every error that can reach a caller and has a reason of its own, in the order of this file."""
     return [error for error in SessionPlaneError.__subclasses__() if error.reason]
+
+
+def variants() -> list[type[SessionPlaneError]]:
+    """Every error that shares the reason of the leaf it derives from, and has a message and a code of its own: to
+    programs it is the same finding, about something else.
+    """
+    return [error for leaf in leaves() for error in leaf.__subclasses__()]

@@ -224,6 +224,11 @@ class Session:
         """Whether a run is unfinished, queued ones included."""
         return bool(self.active_run_id) or self.queued_run_count > 0
 
+    @property
+    def etag(self) -> str:
+        """What differs after every change that `updated_at_ms` shows."""
+        return f"{self.change_number:x}"
+
 
 def _expires_at_ms(session: Session, judged_ms: int, limits: Limits) -> int | None:
     """A session in which nothing happens is kept for a while after the last sign of life."""

@@ -9,12 +9,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from sessionplane.domain.errors import SessionReplaced
 from sessionplane.domain.events import SessionMoved
 from sessionplane.domain.keys import SessionKey
 from sessionplane.domain.sessions import Interaction, MoveReason, Session, SessionCause, Visibility, allows
 from sessionplane.plane import lane, sessions
 from sessionplane.plane.context import Context
 from sessionplane.store.contract import Tx
+
+
+def expect(holder: Session | None, session_id: str) -> None:
+    """Raise SessionReplaced, with who it is, unless the expected session holds the key; "" expects nobody."""
+    if session_id and (holder is None or holder.session_id != session_id):
+        raise SessionReplaced(current=holder.session_id if holder else "")
 
 
 def hand_over(

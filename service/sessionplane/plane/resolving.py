@@ -18,7 +18,6 @@ from sessionplane.domain.errors import (
     KeyNotBound,
     SessionEnded,
     SessionExists,
-    SessionReplaced,
 )
 from sessionplane.domain.routing import Action, Verb
 from sessionplane.domain.runs import RunDisposition
@@ -212,9 +211,7 @@ def _move_wanted(request: ResolveRequest, holder: Session | None) -> MoveReason 
     """
     if request.session.key is None:
         return None
-    expected = request.expected_session_id
-    if expected and (holder is None or holder.session_id != expected):
-        raise SessionReplaced(current=holder.session_id if holder else "")
+    pointers.expect(holder, request.expected_session_id)
     return _POLICIES[routing.route(Verb.RESOLVE, holder)](request, holder)
 
 

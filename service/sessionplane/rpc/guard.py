@@ -26,9 +26,6 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 NOT_SERVED_YET = frozenset(
     {
-        "UpdateSession",
-        "ResetSession",
-        "DeleteSession",
         "ListRuns",
         "WatchSessions",
         "ListSubscribers",

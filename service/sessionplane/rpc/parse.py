@@ -35,7 +35,8 @@ from sessionplane.plane.runs import StartRequest
 from sessionplane.plane.sessions import SessionRef
 from sessionplane.plane.stopping import Wish
 from sessionplane.plane.streams import StreamRequest
-from sessionplane.rpc.fields import NAMESPACE, Fields, digest, enum, within
+from sessionplane.rpc.fields import NAMESPACE, digest, enum, within
+from sessionplane.rpc.parse_sessions import SessionRequests
 from sessionplane.v1 import (
     run_pb2,
     runner_service_pb2,
@@ -57,7 +58,7 @@ class _Report(Protocol):
     def failure(self) -> run_pb2.RunFailure: ...
 
 
-class Parser(Fields):
+class Parser(SessionRequests):
     """Reads requests by the bounds and key settings of one server."""
 
     def explain(self, raw: str, agent: str) -> keys.Explanation:

@@ -97,7 +97,7 @@ def session(plane: ControlPlane, row: Session) -> session_pb2.Session:
         previous_session_id=row.previous_session_id,
         superseded_by=row.superseded_by,
         final=row.final,
-        etag=f"{row.change_number:x}",
+        etag=row.etag,
     )
 
 

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from sessionplane.domain.runs import RunState
 from sessionplane.domain.tokens import PageToken, parse_page_token, parse_resume_token
-from sessionplane.plane import closing, interrupts, lifecycle, runs, sessions, streams
+from sessionplane.plane import (
+    closing,
+    editing,
+    interrupts,
+    lifecycle,
+    runs,
+    sessions,
+    streams,
+    succession,
+)
 from sessionplane.plane.context import with_request
 from sessionplane.plane.plane import ControlPlane
 from sessionplane.plane.sessions import View
@@ -85,6 +94,39 @@ class SessionService:
             session=render.session(self._plane, view.session),
             active_run=render.run_or_none(self._plane, view.active_run),
             resume_token=render.head_token(self._plane, view.session),
+        )
+
+    async def update_session(
+        self, request: pb.UpdateSessionRequest, _context: Context
+    ) -> pb.UpdateSessionResponse:
+        """Change a session's labels and name."""
+        view = await self._plane.execute(with_request(editing.update, self._parser.update(request)))
+        return pb.UpdateSessionResponse(
+            session=render.session(self._plane, view.session),
+            resume_token=render.head_token(self._plane, view.session),
+        )
+
+    async def reset_session(
+        self, request: pb.ResetSessionRequest, _context: Context
+    ) -> pb.ResetSessionResponse:
+        """Move a key to a new session."""
+        view = await self._plane.execute(with_request(succession.reset, self._parser.reset(request)))
+        return pb.ResetSessionResponse(
+            session=render.session(self._plane, view.session),
+            previous_session_id=view.session.previous_session_id,
+            route=render.ROUTES[view.route],
+            resume_token=render.head_token(self._plane, view.session),
+        )
+
+    async def delete_session(
+        self, request: pb.DeleteSessionRequest, _context: Context
+    ) -> pb.DeleteSessionResponse:
+        """Delete a session."""
+        gone = await self._plane.execute(with_request(succession.delete, self._parser.delete(request)))
+        return pb.DeleteSessionResponse(
+            deleted=gone.deleted,
+            session_id=gone.session_id,
+            delete_time=render.timestamp(gone.deleted_at_ms),
         )
 
     async def start_run(self, request: pb.StartRunRequest, _context: Context) -> pb.StartRunResponse:

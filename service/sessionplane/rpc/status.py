@@ -41,6 +41,7 @@ CODES: dict[type[SessionPlaneError], grpc.StatusCode] = {
     errors.InterruptNotFound: _Code.NOT_FOUND,
     errors.SubscriberNotFound: _Code.NOT_FOUND,
     errors.KeyNotBound: _Code.NOT_FOUND,
+    errors.KeyNeverBound: _Code.FAILED_PRECONDITION,
     errors.InvalidTransition: _Code.FAILED_PRECONDITION,
     errors.SessionEnded: _Code.FAILED_PRECONDITION,
     errors.KeyMismatch: _Code.FAILED_PRECONDITION,
@@ -68,7 +69,7 @@ CODES: dict[type[SessionPlaneError], grpc.StatusCode] = {
     errors.StoreBusy: _Code.UNAVAILABLE,
     errors.StoreFailed: _Code.UNAVAILABLE,
 }
-"""error -> code. Total over `errors.leaves()` by test."""
+"""error -> code. Total over `errors.leaves()` and their variants by test."""
 
 RETRY_AFTER_S: dict[type[SessionPlaneError], int] = {
     errors.RunQueueFull: 1,
