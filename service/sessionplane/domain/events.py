@@ -52,13 +52,16 @@ class SessionChanged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionMoved:
-    """The session gained (`holds`) or lost its key; None if one was deleted that held none."""
+    """The session gained (`holds`) or lost its key; None if one was deleted that held none. `previous_key` is the one
+    that it held until now, if this one takes its place.
+    """
 
     kind: ClassVar = EventKind.SESSION_MOVED
     key: SessionKey | None
     reason: MoveReason
     other_session_id: str = ""
     holds: bool
+    previous_key: SessionKey | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

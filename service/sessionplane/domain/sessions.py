@@ -60,6 +60,7 @@ class MoveReason(StrEnum):
     CREATE_NEW = "CREATE_NEW"
     DELETED = "DELETED"
     MERGED = "MERGED"
+    RENAMED = "RENAMED"
 
 
 class Visibility(StrEnum):

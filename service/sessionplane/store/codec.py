@@ -118,6 +118,7 @@ def _session_moved(event: event_pb2.Event, body: events.SessionMoved) -> None:
     message.reason = _MOVE_REASON[body.reason]
     message.other_session_id = body.other_session_id
     message.holds = body.holds
+    message.previous_key = body.previous_key.text if body.previous_key is not None else ""
 
 
 def _run_changed(event: event_pb2.Event, body: events.RunChanged) -> None:

@@ -44,11 +44,6 @@ UNDO = "ROLLBACK TO use_case"
 META = "SELECT value FROM meta WHERE name = ?"
 # Writes a fact once; what is there stays.
 SEED_META = "INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT DO NOTHING"
-# Writes a fact, or writes it anew.
-SAVE_META = """
-    INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value
-"""
-
 # Writes a fact, or another one in its place.
 SAVE_META = """
     INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value

@@ -27,7 +27,7 @@ from sessionplane.v1 import run_pb2 as sessionplane_dot_v1_dot_run__pb2
 from sessionplane.v1 import session_pb2 as sessionplane_dot_v1_dot_session__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bsessionplane/v1/event.proto\x12\x0fsessionplane.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19sessionplane/v1/run.proto\x1a\x1dsessionplane/v1/session.proto\"\xa1\x05\n\x05\x45vent\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x03\x12\x0e\n\x06run_id\x18\x03 \x01(\t\x12\x14\n\x0crun_sequence\x18\x04 \x01(\x03\x12(\n\x04kind\x18\x05 \x01(\x0e\x32\x1a.sessionplane.v1.EventKind\x12(\n\x04time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12:\n\x0fsession_changed\x18\n \x01(\x0b\x32\x1f.sessionplane.v1.SessionChangedH\x00\x12\x36\n\rsession_moved\x18\x0b \x01(\x0b\x32\x1d.sessionplane.v1.SessionMovedH\x00\x12\x32\n\x0brun_changed\x18\x0c \x01(\x0b\x32\x1b.sessionplane.v1.RunChangedH\x00\x12\x38\n\x0einput_recorded\x18\r \x01(\x0b\x32\x1e.sessionplane.v1.InputRecordedH\x00\x12\x34\n\x0coutput_delta\x18\x0e \x01(\x0b\x32\x1c.sessionplane.v1.OutputDeltaH\x00\x12>\n\x11interrupt_changed\x18\x0f \x01(\x0b\x32!.sessionplane.v1.InterruptChangedH\x00\x12.\n\x06\x63ustom\x18\x10 \x01(\x0b\x32\x1c.sessionplane.v1.CustomEventH\x00\x12\x32\n\x0blate_result\x18\x11 \x01(\x0b\x32\x1b.sessionplane.v1.LateResultH\x00\x12\x34\n\x0crun_terminal\x18\x12 \x01(\x0b\x32\x1c.sessionplane.v1.RunTerminalH\x00\x42\x06\n\x04\x62ody\"\xb6\x01\n\x0eSessionChanged\x12\x31\n\nfrom_state\x18\x01 \x01(\x0e\x32\x1d.sessionplane.v1.SessionState\x12/\n\x08to_state\x18\x02 \x01(\x0e\x32\x1d.sessionplane.v1.SessionState\x12,\n\x05\x63\x61use\x18\x03 \x01(\x0e\x32\x1d.sessionplane.v1.SessionCause\x12\x12\n\ngeneration\x18\x04 \x01(\x03\"q\n\x0cSessionMoved\x12\x0b\n\x03key\x18\x01 \x01(\t\x12+\n\x06reason\x18\x02 \x01(\x0e\x32\x1b.sessionplane.v1.MoveReason\x12\x18\n\x10other_session_id\x18\x03 \x01(\t\x12\r\n\x05holds\x18\x04 \x01(\x08\"\x90\x01\n\nRunChanged\x12-\n\nfrom_state\x18\x01 \x01(\x0e\x32\x19.sessionplane.v1.RunState\x12+\n\x08to_state\x18\x02 \x01(\x0e\x32\x19.sessionplane.v1.RunState\x12\x13\n\x0blease_epoch\x18\x03 \x01(\x03\x12\x11\n\trunner_id\x18\x04 \x01(\t\"v\n\rInputRecorded\x12\x10\n\x08input_id\x18\x01 \x01(\t\x12*\n\x05stage\x18\x02 \x01(\x0e\x32\x1b.sessionplane.v1.InputStage\x12\'\n\x05input\x18\x03 \x01(\x0b\x32\x18.sessionplane.v1.Payload\"+\n\x0bOutputDelta\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x03\"\x96\x01\n\x10InterruptChanged\x12\x14\n\x0cinterrupt_id\x18\x01 \x01(\t\x12.\n\x05stage\x18\x02 \x01(\x0e\x32\x1f.sessionplane.v1.InterruptStage\x12,\n\x04mode\x18\x03 \x01(\x0e\x32\x1e.sessionplane.v1.InterruptMode\x12\x0e\n\x06reason\x18\x04 \x01(\t\"C\n\x0b\x43ustomEvent\x12\x0c\n\x04type\x18\x01 \x01(\t\x12&\n\x04\x64\x61ta\x18\x02 \x01(\x0b\x32\x18.sessionplane.v1.Payload\"\xb7\x01\n\nLateResult\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12,\n\x07outcome\x18\x02 \x01(\x0e\x32\x1b.sessionplane.v1.RunOutcome\x12\x13\n\x0boutput_text\x18\x03 \x01(\t\x12(\n\x06result\x18\x04 \x01(\x0b\x32\x18.sessionplane.v1.Payload\x12,\n\x07\x66\x61ilure\x18\x05 \x01(\x0b\x32\x1b.sessionplane.v1.RunFailure*\xaf\x02\n\tEventKind\x12\x1a\n\x16\x45VENT_KIND_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x45VENT_KIND_SESSION_CHANGED\x10\x01\x12\x1c\n\x18\x45VENT_KIND_SESSION_MOVED\x10\x02\x12\x1a\n\x16\x45VENT_KIND_RUN_CHANGED\x10\x03\x12\x1d\n\x19\x45VENT_KIND_INPUT_RECORDED\x10\x04\x12\x1b\n\x17\x45VENT_KIND_OUTPUT_DELTA\x10\x05\x12 \n\x1c\x45VENT_KIND_INTERRUPT_CHANGED\x10\x06\x12\x15\n\x11\x45VENT_KIND_CUSTOM\x10\x07\x12\x1a\n\x16\x45VENT_KIND_LATE_RESULT\x10\x08\x12\x1b\n\x17\x45VENT_KIND_RUN_TERMINAL\x10\t*\xf4\x01\n\nMoveReason\x12\x1b\n\x17MOVE_REASON_UNSPECIFIED\x10\x00\x12\x17\n\x13MOVE_REASON_CREATED\x10\x01\x12\x15\n\x11MOVE_REASON_BOUND\x10\x02\x12\x15\n\x11MOVE_REASON_RESET\x10\x03\x12\x1b\n\x17MOVE_REASON_ROLLED_OVER\x10\x04\x12\x18\n\x14MOVE_REASON_REPLACED\x10\x05\x12\x1a\n\x16MOVE_REASON_CREATE_NEW\x10\x06\x12\x17\n\x13MOVE_REASON_DELETED\x10\x07\x12\x16\n\x12MOVE_REASON_MERGED\x10\x08*r\n\nInputStage\x12\x1b\n\x17INPUT_STAGE_UNSPECIFIED\x10\x00\x12\x18\n\x14INPUT_STAGE_RECORDED\x10\x01\x12\x15\n\x11INPUT_STAGE_TAKEN\x10\x02\x12\x16\n\x12INPUT_STAGE_QUEUED\x10\x03\x42\"P\x01Z\x1esessionplane/v1;sessionplanev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bsessionplane/v1/event.proto\x12\x0fsessionplane.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19sessionplane/v1/run.proto\x1a\x1dsessionplane/v1/session.proto\"\xa1\x05\n\x05\x45vent\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x03\x12\x0e\n\x06run_id\x18\x03 \x01(\t\x12\x14\n\x0crun_sequence\x18\x04 \x01(\x03\x12(\n\x04kind\x18\x05 \x01(\x0e\x32\x1a.sessionplane.v1.EventKind\x12(\n\x04time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12:\n\x0fsession_changed\x18\n \x01(\x0b\x32\x1f.sessionplane.v1.SessionChangedH\x00\x12\x36\n\rsession_moved\x18\x0b \x01(\x0b\x32\x1d.sessionplane.v1.SessionMovedH\x00\x12\x32\n\x0brun_changed\x18\x0c \x01(\x0b\x32\x1b.sessionplane.v1.RunChangedH\x00\x12\x38\n\x0einput_recorded\x18\r \x01(\x0b\x32\x1e.sessionplane.v1.InputRecordedH\x00\x12\x34\n\x0coutput_delta\x18\x0e \x01(\x0b\x32\x1c.sessionplane.v1.OutputDeltaH\x00\x12>\n\x11interrupt_changed\x18\x0f \x01(\x0b\x32!.sessionplane.v1.InterruptChangedH\x00\x12.\n\x06\x63ustom\x18\x10 \x01(\x0b\x32\x1c.sessionplane.v1.CustomEventH\x00\x12\x32\n\x0blate_result\x18\x11 \x01(\x0b\x32\x1b.sessionplane.v1.LateResultH\x00\x12\x34\n\x0crun_terminal\x18\x12 \x01(\x0b\x32\x1c.sessionplane.v1.RunTerminalH\x00\x42\x06\n\x04\x62ody\"\xb6\x01\n\x0eSessionChanged\x12\x31\n\nfrom_state\x18\x01 \x01(\x0e\x32\x1d.sessionplane.v1.SessionState\x12/\n\x08to_state\x18\x02 \x01(\x0e\x32\x1d.sessionplane.v1.SessionState\x12,\n\x05\x63\x61use\x18\x03 \x01(\x0e\x32\x1d.sessionplane.v1.SessionCause\x12\x12\n\ngeneration\x18\x04 \x01(\x03\"\x87\x01\n\x0cSessionMoved\x12\x0b\n\x03key\x18\x01 \x01(\t\x12+\n\x06reason\x18\x02 \x01(\x0e\x32\x1b.sessionplane.v1.MoveReason\x12\x18\n\x10other_session_id\x18\x03 \x01(\t\x12\r\n\x05holds\x18\x04 \x01(\x08\x12\x14\n\x0cprevious_key\x18\x05 \x01(\t\"\x90\x01\n\nRunChanged\x12-\n\nfrom_state\x18\x01 \x01(\x0e\x32\x19.sessionplane.v1.RunState\x12+\n\x08to_state\x18\x02 \x01(\x0e\x32\x19.sessionplane.v1.RunState\x12\x13\n\x0blease_epoch\x18\x03 \x01(\x03\x12\x11\n\trunner_id\x18\x04 \x01(\t\"v\n\rInputRecorded\x12\x10\n\x08input_id\x18\x01 \x01(\t\x12*\n\x05stage\x18\x02 \x01(\x0e\x32\x1b.sessionplane.v1.InputStage\x12\'\n\x05input\x18\x03 \x01(\x0b\x32\x18.sessionplane.v1.Payload\"+\n\x0bOutputDelta\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x03\"\x96\x01\n\x10InterruptChanged\x12\x14\n\x0cinterrupt_id\x18\x01 \x01(\t\x12.\n\x05stage\x18\x02 \x01(\x0e\x32\x1f.sessionplane.v1.InterruptStage\x12,\n\x04mode\x18\x03 \x01(\x0e\x32\x1e.sessionplane.v1.InterruptMode\x12\x0e\n\x06reason\x18\x04 \x01(\t\"C\n\x0b\x43ustomEvent\x12\x0c\n\x04type\x18\x01 \x01(\t\x12&\n\x04\x64\x61ta\x18\x02 \x01(\x0b\x32\x18.sessionplane.v1.Payload\"\xb7\x01\n\nLateResult\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12,\n\x07outcome\x18\x02 \x01(\x0e\x32\x1b.sessionplane.v1.RunOutcome\x12\x13\n\x0boutput_text\x18\x03 \x01(\t\x12(\n\x06result\x18\x04 \x01(\x0b\x32\x18.sessionplane.v1.Payload\x12,\n\x07\x66\x61ilure\x18\x05 \x01(\x0b\x32\x1b.sessionplane.v1.RunFailure*\xaf\x02\n\tEventKind\x12\x1a\n\x16\x45VENT_KIND_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x45VENT_KIND_SESSION_CHANGED\x10\x01\x12\x1c\n\x18\x45VENT_KIND_SESSION_MOVED\x10\x02\x12\x1a\n\x16\x45VENT_KIND_RUN_CHANGED\x10\x03\x12\x1d\n\x19\x45VENT_KIND_INPUT_RECORDED\x10\x04\x12\x1b\n\x17\x45VENT_KIND_OUTPUT_DELTA\x10\x05\x12 \n\x1c\x45VENT_KIND_INTERRUPT_CHANGED\x10\x06\x12\x15\n\x11\x45VENT_KIND_CUSTOM\x10\x07\x12\x1a\n\x16\x45VENT_KIND_LATE_RESULT\x10\x08\x12\x1b\n\x17\x45VENT_KIND_RUN_TERMINAL\x10\t*\x8d\x02\n\nMoveReason\x12\x1b\n\x17MOVE_REASON_UNSPECIFIED\x10\x00\x12\x17\n\x13MOVE_REASON_CREATED\x10\x01\x12\x15\n\x11MOVE_REASON_BOUND\x10\x02\x12\x15\n\x11MOVE_REASON_RESET\x10\x03\x12\x1b\n\x17MOVE_REASON_ROLLED_OVER\x10\x04\x12\x18\n\x14MOVE_REASON_REPLACED\x10\x05\x12\x1a\n\x16MOVE_REASON_CREATE_NEW\x10\x06\x12\x17\n\x13MOVE_REASON_DELETED\x10\x07\x12\x16\n\x12MOVE_REASON_MERGED\x10\x08\x12\x17\n\x13MOVE_REASON_RENAMED\x10\t*r\n\nInputStage\x12\x1b\n\x17INPUT_STAGE_UNSPECIFIED\x10\x00\x12\x18\n\x14INPUT_STAGE_RECORDED\x10\x01\x12\x15\n\x11INPUT_STAGE_TAKEN\x10\x02\x12\x16\n\x12INPUT_STAGE_QUEUED\x10\x03\x42\"P\x01Z\x1esessionplane/v1;sessionplanev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,28 +35,28 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sessionplane.v1.event_pb2',
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'P\001Z\036sessionplane/v1;sessionplanev1'
-  _globals['_EVENTKIND']._serialized_start=1836
-  _globals['_EVENTKIND']._serialized_end=2139
-  _globals['_MOVEREASON']._serialized_start=2142
-  _globals['_MOVEREASON']._serialized_end=2386
-  _globals['_INPUTSTAGE']._serialized_start=2388
-  _globals['_INPUTSTAGE']._serialized_end=2502
+  _globals['_EVENTKIND']._serialized_start=1859
+  _globals['_EVENTKIND']._serialized_end=2162
+  _globals['_MOVEREASON']._serialized_start=2165
+  _globals['_MOVEREASON']._serialized_end=2434
+  _globals['_INPUTSTAGE']._serialized_start=2436
+  _globals['_INPUTSTAGE']._serialized_end=2550
   _globals['_EVENT']._serialized_start=140
   _globals['_EVENT']._serialized_end=813
   _globals['_SESSIONCHANGED']._serialized_start=816
   _globals['_SESSIONCHANGED']._serialized_end=998
-  _globals['_SESSIONMOVED']._serialized_start=1000
-  _globals['_SESSIONMOVED']._serialized_end=1113
-  _globals['_RUNCHANGED']._serialized_start=1116
-  _globals['_RUNCHANGED']._serialized_end=1260
-  _globals['_INPUTRECORDED']._serialized_start=1262
-  _globals['_INPUTRECORDED']._serialized_end=1380
-  _globals['_OUTPUTDELTA']._serialized_start=1382
-  _globals['_OUTPUTDELTA']._serialized_end=1425
-  _globals['_INTERRUPTCHANGED']._serialized_start=1428
-  _globals['_INTERRUPTCHANGED']._serialized_end=1578
-  _globals['_CUSTOMEVENT']._serialized_start=1580
-  _globals['_CUSTOMEVENT']._serialized_end=1647
-  _globals['_LATERESULT']._serialized_start=1650
-  _globals['_LATERESULT']._serialized_end=1833
+  _globals['_SESSIONMOVED']._serialized_start=1001
+  _globals['_SESSIONMOVED']._serialized_end=1136
+  _globals['_RUNCHANGED']._serialized_start=1139
+  _globals['_RUNCHANGED']._serialized_end=1283
+  _globals['_INPUTRECORDED']._serialized_start=1285
+  _globals['_INPUTRECORDED']._serialized_end=1403
+  _globals['_OUTPUTDELTA']._serialized_start=1405
+  _globals['_OUTPUTDELTA']._serialized_end=1448
+  _globals['_INTERRUPTCHANGED']._serialized_start=1451
+  _globals['_INTERRUPTCHANGED']._serialized_end=1601
+  _globals['_CUSTOMEVENT']._serialized_start=1603
+  _globals['_CUSTOMEVENT']._serialized_end=1670
+  _globals['_LATERESULT']._serialized_start=1673
+  _globals['_LATERESULT']._serialized_end=1856
 # @@protoc_insertion_point(module_scope)

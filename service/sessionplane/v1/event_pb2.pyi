@@ -96,6 +96,8 @@ class _MoveReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MoveReason
     """The session was deleted."""
     MOVE_REASON_MERGED: _MoveReason.ValueType  # 8
     """Two sessions met under one key."""
+    MOVE_REASON_RENAMED: _MoveReason.ValueType  # 9
+    """The server's key settings changed, and with them the canonical form of what the callers of this session write."""
 
 class MoveReason(_MoveReason, metaclass=_MoveReasonEnumTypeWrapper):
     """Why a key moved."""
@@ -118,6 +120,8 @@ MOVE_REASON_DELETED: MoveReason.ValueType  # 7
 """The session was deleted."""
 MOVE_REASON_MERGED: MoveReason.ValueType  # 8
 """Two sessions met under one key."""
+MOVE_REASON_RENAMED: MoveReason.ValueType  # 9
+"""The server's key settings changed, and with them the canonical form of what the callers of this session write."""
 Global___MoveReason: _TypeAlias = MoveReason  # noqa: Y015
 
 class _InputStage:
@@ -294,6 +298,7 @@ class SessionMoved(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     OTHER_SESSION_ID_FIELD_NUMBER: _builtins.int
     HOLDS_FIELD_NUMBER: _builtins.int
+    PREVIOUS_KEY_FIELD_NUMBER: _builtins.int
     key: _builtins.str
     """The canonical key. Empty if a session without a key was deleted."""
     reason: Global___MoveReason.ValueType
@@ -302,6 +307,10 @@ class SessionMoved(_message.Message):
     """The session on the other side: who had the key before, or has it now. Empty if there is none."""
     holds: _builtins.bool
     """True if this session holds the key from here on, false if it lost it."""
+    previous_key: _builtins.str
+    """The key that it held until now, if this one takes its place: with RENAMED, and with MERGED where it was another.
+    Empty otherwise.
+    """
     def __init__(
         self,
         *,
@@ -309,10 +318,11 @@ class SessionMoved(_message.Message):
         reason: Global___MoveReason.ValueType = ...,
         other_session_id: _builtins.str = ...,
         holds: _builtins.bool = ...,
+        previous_key: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["holds", b"holds", "key", b"key", "other_session_id", b"other_session_id", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["holds", b"holds", "key", b"key", "other_session_id", b"other_session_id", "previous_key", b"previous_key", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
