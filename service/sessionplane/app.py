@@ -1,8 +1,9 @@
 """The one place where the parts are joined, started and stopped. The command line and the tests start the same thing.
 
-Start: lock and open the file, migrate, recover, loops, bind, SERVING. Stop, in reverse: NOT_SERVING, streams are
-told to come again, what is being answered is answered, the writer settles what it has, the file is given up. Nothing
-that was acknowledged can be lost by stopping, at any of these steps or by kill -9 between them.
+Start: lock and open the file, migrate, judge its keys by the settings, recover, loops, bind, SERVING. Stop, in
+reverse: NOT_SERVING, streams are told to come again, what is being answered is answered, the writer settles what it
+has, the file is given up. Nothing that was acknowledged can be lost by stopping, at any of these steps or by kill -9
+between them.
 """
 
 from __future__ import annotations
@@ -23,8 +24,11 @@ import structlog
 import uuid_utils
 
 from sessionplane.domain.errors import StoreBusy
+from sessionplane.domain.key_changes import KeyRecord
+from sessionplane.domain.key_report import KeyChanges
 from sessionplane.domain.limits import Limits
 from sessionplane.live.loops import every
+from sessionplane.plane import rehoming
 from sessionplane.plane.plane import ControlPlane
 from sessionplane.rpc.admin_service import ServerFacts
 from sessionplane.rpc.server import Edge
@@ -32,6 +36,7 @@ from sessionplane.rpc.streams import read_mark
 from sessionplane.settings import Settings
 from sessionplane.store import connections, schema
 from sessionplane.store.failures import StoreUnusable
+from sessionplane.store.snapshot import snapshot
 from sessionplane.store.sqlite import SqliteStore, open_store
 
 log = structlog.get_logger(__name__)
@@ -41,6 +46,12 @@ OK = 0
 SOFTWARE = 70
 TEMPORARY = 75
 CONFIGURATION = 78
+
+_NOTE_KEYS_S = 5.0
+_HOW_TO_GO_ON = (
+    "Nothing has been changed. Set the settings back, or accept all of it with"
+    " `sessionplane serve --accept-key-changes`."
+)
 
 
 class SystemClock:
@@ -59,14 +70,25 @@ class BindFailed(Exception):
     """The address cannot be listened on."""
 
 
+class KeysWouldChange(Exception):
+    """The key settings are others than those of the database, and that touches keys in it."""
+
+    def __init__(self, changes: KeyChanges) -> None:
+        self.changes = changes
+        super().__init__("\n".join(changes.report()))
+
+
 @dataclass(slots=True)
 class Running:
-    """A server that serves. `broken` is done, with the cause, when it cannot go on."""
+    """A server that serves. `broken` is done, with the cause, when it cannot go on. `key_changes` is what was accepted
+    at the start, if anything was.
+    """
 
     address: str
     plane: ControlPlane
     store: SqliteStore
     broken: asyncio.Future[BaseException]
+    key_changes: KeyChanges | None = None
 
 
 def new_id(prefix: str) -> str:
@@ -75,10 +97,11 @@ def new_id(prefix: str) -> str:
 
 
 @asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[Running]:
+async def running(settings: Settings, *, accept_key_changes: bool = False) -> AsyncIterator[Running]:
     """Start a server, and stop it as the context is left.
 
-    Raises StoreBusy, StoreUnusable and BindFailed, with nothing left behind.
+    Raises StoreBusy, StoreUnusable, BindFailed and, unless they are accepted, KeysWouldChange, with nothing left
+    behind.
     """
     store = open_store(settings.db, limits=settings.limits)
     try:
@@ -91,11 +114,56 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             limits=settings.limits,
             keys=settings.key_settings(),
         )
+        changes = await _settle_keys(plane, accept=accept_key_changes)
         await plane.start()
         async with _loops(plane, settings.limits, store) as broken, _edge(plane, settings) as address:
-            yield Running(address=address, plane=plane, store=store, broken=broken)
+            yield Running(address=address, plane=plane, store=store, broken=broken, key_changes=changes)
     finally:
         await store.close()
+
+
+def look_at_keys(settings: Settings) -> KeyChanges:
+    """Say what these key settings would change in the database, which a server may be using.
+
+    Raises StoreUnusable.
+    """
+    with snapshot(settings.db) as tx:
+        return rehoming.survey(tx, KeyRecord(settings=settings.key_settings()))
+
+
+async def _settle_keys(plane: ControlPlane, *, accept: bool) -> KeyChanges | None:
+    """Make sure that the keys of the database are canonical under these settings; return what changed in them.
+
+    Raises KeysWouldChange, unless changes are accepted.
+    """
+    record = KeyRecord(settings=plane.keys)
+    if plane.read(lambda tx: rehoming.is_recorded(tx, record)):
+        return None
+    changes = await plane.store.scan(lambda tx: rehoming.survey(tx, record, note=_note_keys()))
+    if changes.touched and not accept:
+        raise KeysWouldChange(changes)
+    await plane.execute(lambda tx, context: rehoming.accept(tx, changes, context))
+    log.info(
+        "keys.settled",
+        keys=changes.key_count,
+        changed=len(changes.moves),
+        merged=len(changes.meetings),
+        refused=changes.refused.count,
+    )
+    return changes if changes.touched else None
+
+
+def _note_keys() -> Callable[[int], None]:
+    """Return what says every few seconds how far a look at all keys has come."""
+    said_s = time.monotonic()
+
+    def note(count: int) -> None:
+        nonlocal said_s
+        if time.monotonic() - said_s > _NOTE_KEYS_S:
+            said_s = time.monotonic()
+            log.info("keys.checking", keys=count)
+
+    return note
 
 
 @asynccontextmanager
@@ -151,11 +219,11 @@ async def _loops(
         broken.cancel()
 
 
-def main(settings: Settings) -> int:
+def main(settings: Settings, *, accept_key_changes: bool = False) -> int:
     """Serve on the quickest event loop that is installed; returns the exit code."""
     _configure_logs(settings)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(serve(settings))
+        return runner.run(serve(settings, accept_key_changes=accept_key_changes))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
@@ -185,19 +253,26 @@ def _configure_logs(settings: Settings) -> None:
     )
 
 
-async def serve(settings: Settings) -> int:
+async def serve(settings: Settings, *, accept_key_changes: bool = False) -> int:
     """Serve until SIGTERM or SIGINT, or until the server breaks; returns the exit code."""
     asked = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, asked.set)
     try:
-        async with running(settings) as server:
+        async with running(settings, accept_key_changes=accept_key_changes) as server:
             log.info("server.sqlite", verdict=connections.verdict())
+            if server.key_changes is not None:
+                sys.stderr.write(
+                    "\n".join([*server.key_changes.report(), "This was accepted and is done.", ""])
+                )
             log.info("server.ready", address=server.address, db=str(settings.db), store=server.store.store_id)
             return await _stopped(server, asked)
     except StoreBusy as error:
         sys.stderr.write(f"sessionplane: {settings.db}: {error}\n")
         return TEMPORARY
+    except KeysWouldChange as error:
+        sys.stderr.write(f"sessionplane: {settings.db}: {error}\n{_HOW_TO_GO_ON}\n")
+        return CONFIGURATION
     except (StoreUnusable, BindFailed) as error:
         sys.stderr.write(f"sessionplane: {error}\n")
         return CONFIGURATION

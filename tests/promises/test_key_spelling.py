@@ -7,11 +7,15 @@ process restarted, and was an orphan afterwards.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
 import pytest
 
+from sessionplane import app
+from sessionplane.domain.keys import DEFAULT_OPAQUE_PEERS, OpaquePeer
 from sessionplane.v1 import session_service_pb2 as pb
 from sessionplane.v1.session_pb2 import RESOLUTION_EXISTING, SessionRef
 from tests.support.refusals import refused
@@ -196,3 +200,97 @@ async def test_a_key_that_is_none_is_refused_on_every_path(server: Served, path:
         assert (refusal.code, refusal.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "KEY_INVALID")
         assert (refusal.metadata or {})["field"].endswith("session.key")
     assert rows(server.database) == before
+
+
+# Settings that change between two starts
+
+
+@dataclass(frozen=True)
+class Start:
+    """One start of the server: its key settings, and whether what they change is accepted."""
+
+    default_agent: str = "main"
+    main_key: str = "main"
+    opaque_peers: tuple[OpaquePeer, ...] = DEFAULT_OPAQUE_PEERS
+
+    def serve(self, database: Path) -> AbstractAsyncContextManager[Served]:
+        """Serve under them."""
+        return serving(
+            database,
+            accept_key_changes=True,
+            default_agent=self.default_agent,
+            main_key=self.main_key,
+            opaque_peers=self.opaque_peers,
+        )
+
+
+WRITTEN = (
+    *("Settings2", "agent:ops:Notes", "telegram:direct:7", "signal:group:AbC"),
+    *("matrix:channel:!R:example.org", "desk", "AGENT:Main:Home", "agent:main:agent:main:x"),
+)
+JOURNEYS = (
+    (Start(default_agent="ops"), Start(default_agent="work")),
+    (Start(default_agent="ops"), Start()),
+    (Start(main_key="desk"), Start(main_key="home")),
+    (Start(main_key="desk"), Start()),
+    (Start(opaque_peers=()), Start()),
+    (Start(default_agent="ops", main_key="home", opaque_peers=()), Start(default_agent="ops"), Start()),
+)
+
+
+@pytest.mark.parametrize("journey", JOURNEYS)
+async def test_what_was_written_reaches_its_session_after_changes_of_the_settings(
+    tmp_path: Path, journey: tuple[Start, ...]
+) -> None:
+    """Through two changes in a row, and there and back again, with a restart each: whoever writes what they always
+    wrote finds their session, its log and a way to go on.
+    """
+    database = tmp_path / "plane.db"
+    async with Start().serve(database) as server:
+        ids = {raw: (await server.wire.start(raw, text=raw)).session.session_id for raw in WRITTEN}
+    for start in journey:
+        async with start.serve(database) as server:
+            for raw in WRITTEN:
+                assert await _get(server.wire, raw) == ids[raw], raw
+                log = await server.wire.log(raw)
+                check_log(log)
+                assert log[2].input_recorded.input.text == raw
+    async with journey[-1].serve(database) as server:
+        for raw in WRITTEN:
+            assert await _start(server.wire, raw) == ids[raw]
+    assert len(rows(database)["sessions"]) == len(WRITTEN)
+
+
+async def test_a_change_of_the_settings_is_never_silent(tmp_path: Path) -> None:
+    """Until somebody accepts it, the server does not start under settings that lead anybody elsewhere."""
+    database = tmp_path / "plane.db"
+    async with serving(database) as server:
+        await server.wire.resolve("agent:main:settings2")
+    before = rows(database)
+    for given in ({"default_agent": "ops"}, {"agents": frozenset({"ops"}), "default_agent": "ops"}):
+        with pytest.raises(app.KeysWouldChange):
+            async with serving(database, **given):
+                pytest.fail("it must not serve")
+    assert rows(database) == before
+    async with serving(database) as server:
+        assert (await server.wire.resolve("settings2")).resolution == RESOLUTION_EXISTING
+
+
+async def test_a_subscriber_comes_back_with_its_token_to_a_session_of_another_key(tmp_path: Path) -> None:
+    """The log goes on; where the session lost its key to another one, the subscriber is told which."""
+    database = tmp_path / "plane.db"
+    async with serving(database) as server:
+        kept = (await server.wire.resolve("settings2")).resume_token
+        lost = await server.wire.start("notes")
+        winner = (await server.wire.resolve("agent:ops:notes")).session.session_id
+    async with serving(database, default_agent="ops", accept_key_changes=True) as server:
+        renamed = server.wire.stream("settings2", resume_token=kept, until=pb.STREAM_UNTIL_CAUGHT_UP)
+        async with renamed as stream:
+            await stream.rest()
+        assert [event.session_moved.key for event in stream.events] == ["agent:ops:settings2"]
+        ids = {"session_id": lost.session.session_id, "resume_token": lost.resume_token}
+        async with server.wire.stream(**ids) as stream:
+            await stream.rest()
+        assert stream.ended_by == "SESSION_FINAL"
+        assert stream.closing.successor_session_id == winner
+        assert terminals(stream.events) == ["REJECTED/SESSION_ENDED"]

@@ -44,7 +44,11 @@ class Served:
 
 @asynccontextmanager
 async def serving(
-    database: Path, *, limits: dict[str, int] | None = None, **given: Any
+    database: Path,
+    *,
+    limits: dict[str, int] | None = None,
+    accept_key_changes: bool = False,
+    **given: Any,
 ) -> AsyncIterator[Served]:
     """Serve a file until the context is left, then stop as SIGTERM does. `given` are further settings. Nothing may be
     broken in the file then.
@@ -52,7 +56,7 @@ async def serving(
     bounds = Limits(**(BOUNDS | (limits or {})))
     settings = Settings(listen="127.0.0.1:0", db=database, limits=bounds, **given)
     async with (
-        app.running(settings) as server,
+        app.running(settings, accept_key_changes=accept_key_changes) as server,
         wired(server.address) as wire,
         Client(server.address, backoff=AT_ONCE) as client,
     ):

@@ -11,6 +11,7 @@ import click
 from .ask import explain_key, interrupt, resolve, version
 from .calls import EXIT_INTERRUPTED, EXIT_REFUSED
 from .demo import demo
+from .keys import keys
 from .listing import sessions
 from .run import run
 from .serve import serve
@@ -57,6 +58,7 @@ for command in (
     run,
     interrupt,
     explain_key,
+    keys,
     check,
     verify,
     backup,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from .calls import EXIT_USAGE, say
+from .local import db_option, load_settings
 from .usage import examples
 
 
@@ -17,12 +17,7 @@ from .usage import examples
     )
 )
 @click.option("--listen", metavar="HOST:PORT", help="Where to listen.  [default: 127.0.0.1:50051]")
-@click.option(
-    "--db",
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE",
-    help="The database file, created if it is missing.  [default: sessionplane.db]",
-)
+@db_option("The database file, created if it is missing.  [default: sessionplane.db]")
 @click.option(
     "--insecure-bind",
     is_flag=True,
@@ -30,29 +25,30 @@ from .usage import examples
     help="Allow a bind that is not loopback without transport security.",
 )
 @click.option(
+    "--accept-key-changes",
+    is_flag=True,
+    help="Move the keys that other key settings give another form; `sessionplane keys check` lists them.",
+)
+@click.option(
     "--log-format", type=click.Choice(["console", "json"]), help="Log lines for people or for programs."
 )
-def serve(listen: str | None, db: Path | None, insecure_bind: bool | None, log_format: str | None) -> None:  # noqa: FBT001
+def serve(
+    listen: str | None,
+    db: Path | None,
+    insecure_bind: bool | None,  # noqa: FBT001
+    log_format: str | None,
+    *,
+    accept_key_changes: bool,
+) -> None:
     """Run a server until SIGTERM or ctrl-C.
 
     Each flag overrides its environment variable (SESSIONPLANE_LISTEN, SESSIONPLANE_DB, ...), which overrides
     the default. A bind that other machines can reach is refused without --insecure-bind.
 
     Exit codes of its own: 75, another server has the database; 78, the database or the address cannot be
-    used; 70, the server broke while it ran.
+    used, or other key settings would change its keys; 70, the server broke while it ran.
     """
-    try:
-        from sessionplane import app
-        from sessionplane.settings import Settings, SettingsInvalid
-    except ModuleNotFoundError as missing:
-        if (missing.name or "").startswith("sessionplane"):
-            raise
-        say(f"{missing.name} is missing: pip install 'sessionplane[server]'.")
-        raise SystemExit(EXIT_USAGE) from None
-    try:
-        settings = Settings.load(listen=listen, db=db, insecure_bind=insecure_bind, log_format=log_format)
-    except SettingsInvalid as invalid:
-        for problem in invalid.problems:
-            say(problem)
-        raise SystemExit(EXIT_USAGE) from None
-    raise SystemExit(app.main(settings))
+    settings = load_settings(listen=listen, db=db, insecure_bind=insecure_bind, log_format=log_format)
+    from sessionplane import app
+
+    raise SystemExit(app.main(settings, accept_key_changes=accept_key_changes))

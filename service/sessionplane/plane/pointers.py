@@ -12,6 +12,7 @@ from dataclasses import replace
 from sessionplane.domain.errors import SessionReplaced
 from sessionplane.domain.events import SessionMoved
 from sessionplane.domain.keys import SessionKey
+from sessionplane.domain.merging import Rank, rank
 from sessionplane.domain.sessions import Interaction, MoveReason, Session, SessionCause, Visibility, allows
 from sessionplane.plane import lane, sessions
 from sessionplane.plane.context import Context
@@ -72,6 +73,35 @@ def retire(tx: Tx, session: Session, reason: MoveReason, context: Context, *, su
     lost = SessionMoved(key=session.key, reason=reason, other_session_id=successor_id, holds=False)
     tx.append(session.session_id, lost, at_ms=context.now_ms)
     return session
+
+
+def rename(
+    tx: Tx,
+    session: Session,
+    key: SessionKey,
+    context: Context,
+    *,
+    reason: MoveReason = MoveReason.RENAMED,
+    other_session_id: str = "",
+) -> None:
+    """Give a session that was released from its key another one, which nobody holds. That is no doing of the
+    session's: its times stay as they are, so that it is no more recent than before where it meets another one.
+    """
+    tx.bind_key(session.namespace, key, session.session_id)
+    tx.save_session(replace(session, key=key))
+    gained = SessionMoved(
+        key=key, reason=reason, other_session_id=other_session_id, holds=True, previous_key=session.key
+    )
+    tx.append(session.session_id, gained, at_ms=context.now_ms)
+
+
+def rank_of(session: Session, spelling: str, key: SessionKey) -> Rank:
+    """Rank a session's claim to the key that this spelling of its own now means."""
+    return rank(
+        updated_at_ms=session.updated_at_ms,
+        was_canonical=spelling == key.text,
+        since_ms=min(session.created_at_ms, session.started_at_ms),
+    )
 
 
 def _release(tx: Tx, session: Session) -> SessionKey | None:
