@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from sessionplane.domain.errors import (
+    FieldInvalid,
     KeyNotBound,
     RunNotFound,
     SessionNotFound,
@@ -132,6 +133,43 @@ async def test_a_finished_run_is_shown_from_its_first_event(bench: Bench) -> Non
     assert (late.begin.sequence, late.goal) == (run.first_sequence - 1, None)
     over = (await opened(bench, of_run(run.run_id, start=Start.LATEST))).plan
     assert (over.goal, over.goal_reason) == (over.begin.sequence, ClosingReason.RUN_END)
+
+
+async def test_a_stream_of_an_input_is_the_run_that_it_means(bench: Bench) -> None:
+    """By an input's id a stream shows, delivers and waits for the run that it waits for, and later its own."""
+    active = await bench.running()
+    await bench.inject("more", "mine")
+    for request in (
+        of_run("mine"),
+        asked(until=Until.RUN_END, until_run_id="mine"),
+        asked(until=Until.RUN_END, filter=Filter(run_id="mine")),
+    ):
+        opening = await opened(bench, request)
+        assert (opening.run, opening.plan.until_run_id) == (bench.view(active.run_id), active.run_id)
+        assert opening.plan.filter.run_id in {"", active.run_id}
+    await bench.finish(active.run_id)
+    opening = await opened(bench, of_run("mine"))
+    assert (opening.plan.until_run_id, opening.plan.filter.run_id) == ("mine", "mine")
+    assert opening.plan.begin.sequence == bench.run("mine").first_sequence - 1
+
+
+async def test_a_stream_of_an_input_goes_on_with_the_run_that_it_named(bench: Bench) -> None:
+    """A reconnect sends the run that was named to it, also when the input has become a run of its own."""
+    active = await bench.running()
+    await bench.inject("more", "mine")
+    await bench.finish(active.run_id)
+    named = (await opened(bench, of_run("mine", until=Until.RUN_END, until_run_id=active.run_id))).plan
+    assert (named.until_run_id, named.filter.run_id) == (active.run_id, active.run_id)
+    other = await bench.start("other")
+    await bench.refused(RunNotFound, opened(bench, of_run("mine", until_run_id=other.run.run_id)))
+
+
+async def test_a_target_and_another_run_to_wait_for_contradict_each_other(bench: Bench) -> None:
+    """A stream of a run that waits for another one is refused."""
+    active, queued = await bench.start(), await bench.start()
+    request = of_run(active.run.run_id, until=Until.RUN_END, until_run_id=queued.run.run_id)
+    error = await bench.refused(FieldInvalid, opened(bench, request))
+    assert error.details["field"] == "until_run_id"
 
 
 async def test_a_run_of_another_session_is_none(bench: Bench) -> None:

@@ -217,7 +217,7 @@ def test_an_interrupt_is_shown_whole() -> None:
         "stop",
     )
     assert shown.escalate_time.ToMilliseconds() == 9_000
-    stop = render.command(row).interrupt
+    stop = render.stop_command(row).interrupt
     assert (stop.interrupt_id, stop.mode, stop.reason) == (
         row.interrupt_id,
         run_pb2.INTERRUPT_MODE_FORCE,
@@ -227,10 +227,15 @@ def test_an_interrupt_is_shown_whole() -> None:
     assert not render.interrupt(replace(row, escalate_at_ms=None)).HasField("escalate_time")
 
 
-def test_a_runner_is_told_one_thing_or_nothing() -> None:
-    """Commands are a list on the wire, with at most the interrupt in it."""
-    assert render.commands(None) == []
-    assert len(render.commands(values.interrupt())) == 1
+async def test_a_runner_is_told_what_to_do(bench: Bench) -> None:
+    """Commands are a list on the wire: the interrupt if there is one, then the inputs."""
+    run = await bench.running()
+    assert render.commands(await bench.heartbeat(run.run_id)) == []
+    await bench.inject("more", "mine")
+    await bench.interrupt(KEY)
+    stop, taken = render.commands(await bench.heartbeat(run.run_id))
+    assert stop.interrupt.interrupt_id == bench.run(run.run_id).interrupt_id
+    assert (taken.input.input_id, taken.input.input.text) == ("mine", "more")
 
 
 async def test_a_lease_is_shown_to_its_holder(bench: Bench) -> None:

@@ -31,7 +31,7 @@ BREAKS = {
         UPDATE events SET run_id = 'done' WHERE run_id = 'active' AND kind = 'OUTPUT_DELTA'
     """,
     "input_is_never_lost": """
-        INSERT INTO inputs SELECT namespace, 'late', session_id, 'done', 'RECORDED', 0, 0, x'', x''
+        INSERT INTO inputs SELECT namespace, 'late', session_id, 'done', 'RECORDED', 0, 0, x'', '{}', x''
         FROM runs WHERE run_id = 'done'
     """,
     "log_has_no_gap": "DELETE FROM events WHERE kind = 'OUTPUT_DELTA'",

@@ -13,12 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sessionplane.domain.events import Entry, EventKind
+from sessionplane.domain.inputs import InputStage
 from sessionplane.domain.interrupts import InterruptMode, InterruptStage
 from sessionplane.domain.runs import RunOutcome, RunState
 from sessionplane.domain.sessions import SessionCause, SessionState, Visibility
 from sessionplane.store import rows, schema, statements
 from sessionplane.store.contract import Request
-from tests.support.values import interrupt, key, run, session
+from tests.support.values import injected, interrupt, key, run, session
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=20)
 NUMBER = st.integers(0, 2**63 - 1)
@@ -36,6 +37,7 @@ OF_TYPE: dict[str, st.SearchStrategy[Any]] = {
     "SessionCause | None": st.none() | st.sampled_from(SessionCause),
     "RunState": st.sampled_from(RunState),
     "RunOutcome | None": st.none() | st.sampled_from(RunOutcome),
+    "InputStage": st.sampled_from(InputStage),
     "InterruptStage": st.sampled_from(InterruptStage),
     "InterruptMode": st.sampled_from(InterruptMode),
 }
@@ -101,6 +103,15 @@ def test_a_saved_run_survives_its_row(connection: sqlite3.Connection, value: Any
     connection.execute(statements.SAVE_RUN, rows.run_row(value))
     row = connection.execute(statements.RUN, (value.namespace, value.run_id)).fetchone()
     assert rows.run_of(row) == replace(value, input=first_input)
+
+
+@given(value=like(injected()))
+def test_an_injected_input_survives_its_row(connection: sqlite3.Connection, value: Any) -> None:
+    """Every field of it, also what only the run needs that it may become."""
+    clear(connection, "inputs")
+    connection.execute(statements.ADD_INPUT, rows.injected_row(value))
+    row = connection.execute(statements.INPUT, (value.namespace, value.input_id)).fetchone()
+    assert rows.injected_of(row) == value
 
 
 @given(value=like(interrupt()))

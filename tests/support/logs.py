@@ -8,12 +8,12 @@ from sessionplane.domain.events import (
     Body,
     Entry,
     InputRecorded,
-    InputStage,
     OutputDelta,
     Place,
     RunTerminal,
     SessionChanged,
 )
+from sessionplane.domain.inputs import InputStage
 from sessionplane.domain.runs import RunCause, RunOutcome
 from sessionplane.domain.runs import RunTerminal as Terminal
 from sessionplane.domain.sessions import SessionCause, SessionState

@@ -6,7 +6,7 @@ that a refused call must not change: each row of each table, and the writer's me
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -198,6 +198,10 @@ class Bench:
         )
         return (await self.do(editing.update, request)).session
 
+    async def inject(self, text: str = "", run_id: str = "", *, name: str = KEY, **given: Any) -> Started:
+        """Send an input to the active run."""
+        return await self.start(name, text, run_id=run_id, policy=RunPolicy.INJECT, **given)
+
     async def claim(
         self, run_id: str = "", *, pool: str = "", request_id: str = "", lease_ms: int = LEASE_MS
     ) -> Claimed | None:
@@ -234,16 +238,33 @@ class Bench:
         await self.publish(run.run_id, "a")
         return run.session_id
 
-    async def publish(self, run_id: str, *events: str | Published, first: int = 0, token: str = "") -> Heard:
-        """Publish text, or whatever else."""
+    async def publish(
+        self,
+        run_id: str,
+        *events: str | Published,
+        first: int = 0,
+        token: str = "",
+        taken: Sequence[str] = (),
+    ) -> Heard:
+        """Publish text, or whatever else, and say which inputs were taken."""
         bodies = [OutputDelta(text=each) if isinstance(each, str) else each for each in events]
-        request = PublishRequest(holder=self.holder(run_id, token), events=bodies, first_run_sequence=first)
+        request = PublishRequest(
+            holder=self.holder(run_id, token),
+            events=bodies,
+            first_run_sequence=first,
+            acknowledged_input_ids=taken,
+        )
         return await self.do(runners.publish, request)
 
-    async def heartbeat(self, run_id: str, *, acknowledged: str = "", token: str = "") -> Heard:
+    async def heartbeat(
+        self, run_id: str, *, acknowledged: str = "", taken: Sequence[str] = (), token: str = ""
+    ) -> Heard:
         """Say that the runner lives."""
         return await self.do(
-            runners.heartbeat, self.holder(run_id, token), acknowledged_interrupt_id=acknowledged
+            runners.heartbeat,
+            self.holder(run_id, token),
+            acknowledged_interrupt_id=acknowledged,
+            acknowledged_input_ids=taken,
         )
 
     async def finish(

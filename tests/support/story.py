@@ -66,6 +66,15 @@ def _stage(stage: run_pb2.InterruptStage.ValueType) -> str:
     return run_pb2.InterruptStage.Name(stage).removeprefix("INTERRUPT_STAGE_")
 
 
+def _input(run_id: str, recorded: event_pb2.InputRecorded) -> str:
+    """Tell what became of an input: what a run starts with, or one that is injected into another, by its id."""
+    if recorded.stage == event_pb2.INPUT_STAGE_QUEUED:
+        return f"returned {recorded.input.text}"
+    if recorded.stage == event_pb2.INPUT_STAGE_TAKEN:
+        return f"taken {recorded.input_id}"
+    return f"{'input' if recorded.input_id == run_id else 'injected'} {recorded.input.text}"
+
+
 def _move(state: Callable[[Any], str], changed: Any) -> str:
     return f"{state(changed.from_state)}>{state(changed.to_state)}"
 
@@ -74,7 +83,7 @@ _WORDS: dict[str, Callable[[Event], str]] = {
     "session_changed": lambda event: f"session {_move(_session, event.session_changed)}",
     "session_moved": lambda event: f"key {_key(event.session_moved.reason)}",
     "run_changed": lambda event: f"run {_move(_run, event.run_changed)}",
-    "input_recorded": lambda event: f"input {event.input_recorded.input.text}",
+    "input_recorded": lambda event: _input(event.run_id, event.input_recorded),
     "output_delta": lambda event: f"text {event.output_delta.text}",
     "interrupt_changed": lambda event: f"interrupt {_stage(event.interrupt_changed.stage)}",
     "custom": lambda event: f"custom {event.custom.type}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sessionplane.domain.events import OutputDelta, SessionChanged
+from sessionplane.domain.inputs import Input
 from sessionplane.domain.interrupts import Interrupt, InterruptMode, InterruptStage
 from sessionplane.domain.keys import SessionKey, from_stored
 from sessionplane.domain.runs import Run, RunCause, RunOutcome, RunState, RunTerminal
@@ -78,6 +79,21 @@ def interrupt(number: int = 1, **changed: Any) -> Interrupt:
         "created_at_ms": NOW_MS,
     }
     return Interrupt(**values | changed)
+
+
+def injected(number: int = 1, **changed: Any) -> Input:
+    """Return an input that waits for run 1, under the id of another one."""
+    values: dict[str, Any] = {
+        "input_id": f"run_{0x1000 + number:032x}",
+        "namespace": NAMESPACE,
+        "session_id": session_id(1),
+        "run_id": f"run_{1:032x}",
+        "place": number,
+        "created_at_ms": NOW_MS,
+        "start_timeout_ms": 60_000,
+        "run_timeout_ms": 600_000,
+    }
+    return Input(**values | changed)
 
 
 def created() -> SessionChanged:

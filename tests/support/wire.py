@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -151,14 +151,23 @@ class Wire:
         assert answer.claimed, f"the run is not to be had: {answer.run}"
         return Held(run_id, answer.lease.token)
 
-    async def publish(self, held: Held, *texts: str, first: int = 0) -> runner.PublishEventsResponse:
-        """Publish pieces of text."""
-        return await self.runs.PublishEvents(publication(held, *texts, first=first), timeout=DEADLINE_S)
+    async def publish(
+        self, held: Held, *texts: str, first: int = 0, taken: Sequence[str] = ()
+    ) -> runner.PublishEventsResponse:
+        """Publish pieces of text, and acknowledge inputs."""
+        request = publication(held, *texts, first=first)
+        request.acknowledged_input_ids.extend(taken)
+        return await self.runs.PublishEvents(request, timeout=DEADLINE_S)
 
-    async def heartbeat(self, held: Held, *, acknowledged: str = "") -> runner.HeartbeatRunResponse:
-        """Say that the runner lives."""
+    async def heartbeat(
+        self, held: Held, *, acknowledged: str = "", taken: Sequence[str] = ()
+    ) -> runner.HeartbeatRunResponse:
+        """Say that the runner lives, and acknowledge an interrupt or inputs."""
         request = runner.HeartbeatRunRequest(
-            run_id=held.run_id, lease_token=held.lease_token, acknowledged_interrupt_id=acknowledged
+            run_id=held.run_id,
+            lease_token=held.lease_token,
+            acknowledged_interrupt_id=acknowledged,
+            acknowledged_input_ids=taken,
         )
         return await self.runs.HeartbeatRun(request, timeout=DEADLINE_S)
 

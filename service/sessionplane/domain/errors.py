@@ -106,6 +106,12 @@ class InterruptNotFound(SessionPlaneError):
     reason = "INTERRUPT_NOT_FOUND"
 
 
+class InputNotFound(SessionPlaneError):
+    """Run {run_id} was never given an input {input_id}. Acknowledge the inputs of its own commands."""
+
+    reason = "INPUT_NOT_FOUND"
+
+
 class SubscriberNotFound(SessionPlaneError):
     """There is no open stream {subscriber_id}."""
 

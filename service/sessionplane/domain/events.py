@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar, NamedTuple
 
+from sessionplane.domain.inputs import InputStage
 from sessionplane.domain.interrupts import InterruptMode, InterruptStage
 from sessionplane.domain.keys import SessionKey
 from sessionplane.domain.runs import RunReport, RunState
@@ -29,14 +30,6 @@ class EventKind(StrEnum):
     CUSTOM = "CUSTOM"
     LATE_RESULT = "LATE_RESULT"
     RUN_TERMINAL = "RUN_TERMINAL"
-
-
-class InputStage(StrEnum):
-    """What became of an input."""
-
-    RECORDED = "RECORDED"
-    TAKEN = "TAKEN"
-    QUEUED = "QUEUED"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -36,6 +36,7 @@ class Limits:
     publish_bytes_max: int = _bound(1 * _MIB, "bytes in one publication")
     request_bytes_max: int = _bound(1 * _MIB + 64 * _KIB, "a request message")
     filter_types_max: int = _bound(64, "types of custom events in a filter")
+    acknowledged_inputs_max: int = _bound(256, "inputs acknowledged in one message")
     labels_max: int = _bound(32, "labels of a session or run")
     labels_bytes_max: int = _bound(4 * _KIB, "all labels of a session or run together")
     filter_bytes_max: int = _bound(4 * _KIB, "the text of a list's filter")
@@ -46,6 +47,9 @@ class Limits:
     page_examined_max: int = _bound(10_000, "sessions that are looked at for a page")
     page_events_max: int = _bound(1_000, "events in a page")
     page_bytes_max: int = _bound(1 * _MIB, "a page")
+    command_inputs_bytes_max: int = _bound(
+        1 * _MIB, "inputs among the commands of one answer; one larger input goes alone"
+    )
     batch_events_max: int = _bound(256, "events in one frame of a stream")
     batch_bytes_max: int = _bound(256 * _KIB, "bytes in one frame of a stream; one larger event goes alone")
     terminal_text_bytes_max: int = _bound(256 * _KIB, "the text of a terminal")

@@ -53,6 +53,7 @@ class RunPolicy(StrEnum):
     ENQUEUE = "ENQUEUE"
     REJECT = "REJECT"
     INTERRUPT = "INTERRUPT"
+    INJECT = "INJECT"
 
 
 class RunDisposition(StrEnum):
@@ -186,7 +187,8 @@ class Run:
     interrupt's grace); `pending_ms` sums the time in PENDING before the present stay, which began at
     `pending_since_ms`. A lease is `lease_confirmed` once its holder was heard under this epoch. Places in the log:
     `first_sequence` recorded the input, when the log had `first_log_bytes`; at `lane_sequence` the run left the
-    line; `first_output_sequence` is what its runner published first.
+    line; `first_output_sequence` is what its runner published first. `injected` counts the inputs that it was ever
+    given beside its own.
     """
 
     run_id: str
@@ -218,6 +220,7 @@ class Run:
     first_log_bytes: int = 0
     lane_sequence: int = 0
     first_output_sequence: int = 0
+    injected: int = 0
     interrupt_id: str = ""
     outcome: RunOutcome | None = None
     terminal: bytes = b""

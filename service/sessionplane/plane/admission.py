@@ -8,7 +8,8 @@ from types import MappingProxyType
 
 from sessionplane.domain import routing
 from sessionplane.domain.errors import RunInProgress, RunQueueFull, SessionEnded
-from sessionplane.domain.events import InputRecorded, InputStage, RunChanged
+from sessionplane.domain.events import InputRecorded, RunChanged
+from sessionplane.domain.inputs import Input, InputStage
 from sessionplane.domain.routing import Action, Verb
 from sessionplane.domain.runs import (
     PLACE_AT_END,
@@ -18,9 +19,10 @@ from sessionplane.domain.runs import (
     RunState,
     place_at_end,
     place_first,
+    place_returned,
 )
 from sessionplane.domain.sessions import Interaction, Session, SessionCause
-from sessionplane.plane import lane, sessions, stopping
+from sessionplane.plane import inputs, lane, sessions, stopping
 from sessionplane.plane.context import Context, run_topic
 from sessionplane.plane.stopping import Wish
 from sessionplane.store.contract import Tx
@@ -46,7 +48,9 @@ class RunSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Admitted:
-    """What became of a run that was let in: its id, what was done, and what interrupts the one before it, if so."""
+    """What became of a run that was let in: its id (an input's, if it was injected), what was done, and what interrupts
+    the one before it, if so.
+    """
 
     run_id: str
     disposition: RunDisposition
@@ -87,14 +91,16 @@ def admit_first(
     """
     if not session.active_run_id:
         return _enter(tx, session, spec, interaction, context)
-    check_room_first(tx, session, context)
+    _check_room_first(tx, session, context)
     return _queue(tx, session, spec, interaction, context, place=place_first)
 
 
-def check_room_first(tx: Tx, session: Session, context: Context) -> None:
+def _check_room_first(tx: Tx, session: Session, context: Context) -> None:
     """Raise RunQueueFull if as much goes first in line as may, waiting inputs included."""
     most = context.limits.run_first_max
-    if tx.queued_before(session.session_id, PLACE_AT_END) >= most:
+    waiting = tx.queued_before(session.session_id, PLACE_AT_END)
+    waiting += inputs.waiting_count(tx, _active(tx, session), most=most)
+    if waiting >= most:
         raise RunQueueFull(limit=most, what="runs and inputs that go first", bound="run_first_max")
 
 
@@ -128,11 +134,39 @@ def _interrupt(
     and the new one is the next.
     """
     admitted = admit_first(tx, session, spec, interaction, context)
-    active = tx.run(session.namespace, session.active_run_id)
-    assert active is not None  # noqa: S101  the session names it
     wish = Wish(grace_ms=context.limits.interrupt_grace_ms_default)
-    made = stopping.stop(tx, active, wish, context)
+    made = stopping.stop(tx, _active(tx, session), wish, context)
     return replace(admitted, disposition=RunDisposition.INTERRUPTING, interrupt_id=made.interrupt_id)
+
+
+def _inject(tx: Tx, session: Session, spec: RunSpec, interaction: Interaction, context: Context) -> Admitted:
+    """Let the input wait for the active run's runner. Raises LogFull too: what a run is given is a part of its log."""
+    _check_room_first(tx, session, context)
+    active = _active(tx, session)
+    lane.check_room(session, active, 1, context)
+    input_id = spec.run_id or context.new_id(RUN_ID)
+    recorded = InputRecorded(input_id=input_id, stage=InputStage.RECORDED, input=spec.input)
+    sequence = tx.append(session.session_id, recorded, run_id=active.run_id, at_ms=context.now_ms)
+    injected = Input(
+        input_id=input_id,
+        namespace=session.namespace,
+        session_id=session.session_id,
+        run_id=active.run_id,
+        place=place_returned(sequence),
+        created_at_ms=context.now_ms,
+        fingerprint=spec.fingerprint,
+        input=spec.input,
+        pool=spec.pool,
+        start_timeout_ms=spec.start_timeout_ms,
+        run_timeout_ms=spec.run_timeout_ms,
+        labels=spec.labels,
+    )
+    tx.add_input(injected)
+    tx.save_run(replace(active, injected=active.injected + 1))
+    sessions.save(tx, sessions.touched(session, interaction, context), context)
+    for waiting_for in (active.run_id, input_id):
+        tx.wake(run_topic(session.namespace, waiting_for))
+    return Admitted(run_id=input_id, disposition=RunDisposition.INJECTED)
 
 
 _WHEN_TAKEN: Mapping[RunPolicy, Callable[[Tx, Session, RunSpec, Interaction, Context], Admitted]] = (
@@ -141,10 +175,19 @@ _WHEN_TAKEN: Mapping[RunPolicy, Callable[[Tx, Session, RunSpec, Interaction, Con
             RunPolicy.ENQUEUE: _enqueue,
             RunPolicy.REJECT: _reject,
             RunPolicy.INTERRUPT: _interrupt,
+            RunPolicy.INJECT: _inject,
         }
     )
 )
 """policy -> what is done with a run while another one has the lane."""
+
+
+def _active(tx: Tx, session: Session) -> Run:
+    """Return the run that has the lane."""
+    active = tx.run(session.namespace, session.active_run_id)
+    if active is None:
+        raise KeyError(session.active_run_id)
+    return active
 
 
 def _queue(

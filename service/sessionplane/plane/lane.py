@@ -7,8 +7,10 @@ in the transaction of whatever ended the run. So a terminal can neither be forgo
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
+from sessionplane.domain.errors import LogFull
 from sessionplane.domain.events import InterruptChanged, RunChanged
 from sessionplane.domain.interrupts import InterruptStage, check_stage
 from sessionplane.domain.runs import (
@@ -22,7 +24,7 @@ from sessionplane.domain.runs import (
     check_move,
 )
 from sessionplane.domain.sessions import Session, SessionCause, allows, next_state
-from sessionplane.plane import sessions
+from sessionplane.plane import inputs, sessions
 from sessionplane.plane.context import Context, pool_topic, run_topic
 from sessionplane.plane.leases import RunRef
 from sessionplane.plane.sessions import require
@@ -46,6 +48,17 @@ def wait_for_runner(tx: Tx, run: Run, context: Context) -> Run:
     return replace(pending, due_at_ms=pending.deadline_ms)
 
 
+def check_room(session: Session, run: Run, count: int, context: Context) -> None:
+    """Raise LogFull if `count` further events of the run would make the log too long. Only this run's part counts: what
+    lies before it may be removed.
+    """
+    events = session.head_sequence - run.first_sequence + 1 + count
+    if events > context.limits.log_events_max:
+        raise LogFull(session_id=session.session_id, limit=f"{context.limits.log_events_max} events")
+    if session.log_bytes - run.first_log_bytes > context.limits.log_bytes_max:
+        raise LogFull(session_id=session.session_id, limit=f"{context.limits.log_bytes_max} bytes")
+
+
 def end(
     tx: Tx,
     run: Run,
@@ -56,10 +69,13 @@ def end(
     report: RunReport | None = None,
     report_fingerprint: bytes = b"",
 ) -> Run:
-    """Give an unfinished run its one terminal, free its place and see to the session. Returns the run as written."""
+    """Give an unfinished run its one terminal, free its place and see to the session. The inputs that nobody took are
+    in line before. Returns the run as written.
+    """
     run = replace(run, report_fingerprint=report_fingerprint)
+    returned = inputs.give_back(tx, run, context)
     finished = _finish(tx, run, outcome, cause, context, report)
-    _free_place(tx, run, context)
+    _free_place(tx, run, returned, context)
     return finished
 
 
@@ -103,10 +119,41 @@ def end_all(tx: Tx, session: Session, cause: SessionCause, context: Context) -> 
 
 
 def reject_waiting(tx: Tx, session: Session, context: Context) -> Session:
-    """End the runs in line of a session that ends. Returns the session, not yet written."""
-    while (run := tx.next_queued(session.session_id)) is not None:
-        _finish(tx, run, RunOutcome.REJECTED, RunCause.SESSION_ENDED, context)
-    return replace(session, queued_run_count=0)
+    """End what waits in a session that ends: runs in line, and inputs that nobody took. Returns the session, not yet
+    written.
+    """
+    session, _ = _end_waiting(tx, session, RunOutcome.REJECTED, RunCause.SESSION_ENDED, context)
+    return session
+
+
+def drop_waiting(tx: Tx, session: Session, keep: Collection[str], context: Context) -> int:
+    """End what waits in a session that goes on, but what has one of the ids to keep; return how many there were."""
+    session, dropped = _end_waiting(
+        tx, session, RunOutcome.INTERRUPTED, RunCause.INTERRUPT, context, keep=keep
+    )
+    if dropped:
+        sessions.save(tx, session, context)
+    return dropped
+
+
+def _end_waiting(
+    tx: Tx,
+    session: Session,
+    outcome: RunOutcome,
+    cause: RunCause,
+    context: Context,
+    *,
+    keep: Collection[str] = (),
+) -> tuple[Session, int]:
+    """Make waiting inputs runs and end all runs in line; return the session, not yet written, and how many ended."""
+    active = tx.run(session.namespace, session.active_run_id) if session.active_run_id else None
+    if active is not None:
+        inputs.give_back(tx, active, context, keep=keep)
+    line = tx.line(session.session_id)
+    ending = [run for run in line if run.run_id not in keep]
+    for run in ending:
+        _finish(tx, run, outcome, cause, context)
+    return replace(session, queued_run_count=len(line) - len(ending)), len(ending)
 
 
 def drop_lease(tx: Tx, run: Run, context: Context) -> None:
@@ -163,9 +210,12 @@ def cut_text(text: str, bytes_max: int) -> tuple[str, bool]:
     return encoded[:bytes_max].decode(errors="ignore"), False
 
 
-def _free_place(tx: Tx, run: Run, context: Context) -> None:
-    """Take the run out of its session: let the next one into the lane, or end a session that this was all of."""
+def _free_place(tx: Tx, run: Run, returned: int, context: Context) -> None:
+    """Take the run out of its session: let the next one into the lane, or end a session that this was all of.
+    `returned` runs came into the line meanwhile.
+    """
     session = require(tx, run.namespace, run.session_id)
+    session = replace(session, queued_run_count=session.queued_run_count + returned)
     if run.state is RunState.QUEUED:
         session = replace(session, queued_run_count=session.queued_run_count - 1)
     else:

@@ -171,11 +171,19 @@ class ControlPlane:
         Raises RunNotFound, Draining and Overloaded.
         """
         until_s = asyncio.get_running_loop().time() + wait_s
-        with self.bells.listen(run_topic(namespace, run_id)) as ticket:
-            while True:
-                found = self.read(lambda tx: runs.get_run(tx, namespace, run_id))
-                if found.run.state is RunState.FINISHED or not await self.bells.rung(ticket, until_s=until_s):
-                    return found
+        meant = run_id
+        while True:
+            with self.bells.listen(run_topic(namespace, meant)) as ticket:
+                while True:
+                    found = self.read(lambda tx: runs.get_run(tx, namespace, run_id))
+                    if found.run.run_id != meant:
+                        break
+                    if found.run.state is RunState.FINISHED or not await self.bells.rung(
+                        ticket, until_s=until_s
+                    ):
+                        return found
+            # An input's id means another run: listen to that one's bell, and look again.
+            meant = found.run.run_id
 
     async def claim(self, request: claims.ClaimRequest, *, wait_s: float) -> claims.Claimed | None:
         """Claim a run, waiting for one until the time is over; None if none came.

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from sessionplane.domain.errors import InterruptNotFound, LogFull, RunSequenceGap
+from sessionplane.domain.errors import InterruptNotFound, RunSequenceGap
 from sessionplane.domain.events import LateResult, OutputDelta, Published
+from sessionplane.domain.inputs import Input
 from sessionplane.domain.interrupts import Interrupt, InterruptStage
 from sessionplane.domain.runs import FinishResult, Run, RunCause, RunReport, RunState
 from sessionplane.domain.sessions import Session, SessionCause, allows
-from sessionplane.plane import lane, sessions, stopping
+from sessionplane.plane import inputs, lane, sessions, stopping
 from sessionplane.plane.claims import Holder, LeaseView, extend_lease, held_run, lease_view, working_run
 from sessionplane.plane.context import Context, run_topic
 from sessionplane.plane.runs import get_run
@@ -24,19 +25,23 @@ from sessionplane.store.contract import Tx
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishRequest:
-    """Publishes events; `first_run_sequence` 0 means whatever comes next."""
+    """Publishes events; `first_run_sequence` 0 means whatever comes next. Inputs are acknowledged before."""
 
     holder: Holder
     events: Sequence[Published]
     first_run_sequence: int = 0
+    acknowledged_input_ids: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heard:
-    """What a runner is told when it was heard: its lease, and the interrupt that it should act on."""
+    """What a runner is told when it was heard: its lease, the interrupt that it should act on, and what it should take
+    in, oldest first.
+    """
 
     lease: LeaseView
     interrupt: Interrupt | None
+    inputs: Sequence[Input] = ()
     last_run_sequence: int = 0
     last_sequence: int = 0
     duplicate_count: int = 0
@@ -82,12 +87,18 @@ def open_drive(tx: Tx, holder: Holder, context: Context) -> tuple[RunView, Heard
 
 
 def heartbeat(
-    tx: Tx, holder: Holder, context: Context, *, acknowledged_interrupt_id: str = "", deliver: bool = True
+    tx: Tx,
+    holder: Holder,
+    context: Context,
+    *,
+    acknowledged_interrupt_id: str = "",
+    acknowledged_input_ids: Sequence[str] = (),
+    deliver: bool = True,
 ) -> Heard:
     """Extend the lease, take acknowledgements, and hand out what the runner should do.
 
-    `deliver` False leaves the interrupt to a stream that will say so itself once it was written.
-    Raises RunNotFound, LeaseLost, RunFinished, and InterruptNotFound for one that is not the run's.
+    `deliver` False leaves commands to a stream that hands them out itself.
+    Raises RunNotFound, LeaseLost, RunFinished, and InterruptNotFound or InputNotFound for one that is not the run's.
     """
     before = working_run(tx, holder)
     run = _hear(tx, before, context)
@@ -97,6 +108,7 @@ def heartbeat(
         raise InterruptNotFound(interrupt_id=acknowledged_interrupt_id)
     if acknowledged_interrupt_id:
         stopping.advance(tx, run, InterruptStage.ACKNOWLEDGED, context)
+    inputs.acknowledge(tx, run, acknowledged_input_ids, context)
     return _heard(tx, run, context, deliver=deliver)
 
 
@@ -107,6 +119,7 @@ def _heard(tx: Tx, run: Run, context: Context, *, deliver: bool, duplicate_count
     return Heard(
         lease=lease_view(run, context),
         interrupt=stopping.open_command(tx, run),
+        inputs=inputs.to_hand_out(tx, run, context) if deliver else (),
         last_run_sequence=run.last_run_sequence,
         last_sequence=tx.head(run.session_id).sequence,
         duplicate_count=duplicate_count,
@@ -116,9 +129,10 @@ def _heard(tx: Tx, run: Run, context: Context, *, deliver: bool, duplicate_count
 def publish(tx: Tx, request: PublishRequest, context: Context, *, deliver: bool = True) -> Heard:
     """Append the runner's events, all or none; repeats are skipped.
 
-    Raises RunNotFound, LeaseLost, RunFinished, RunSequenceGap and LogFull.
+    Raises RunNotFound, LeaseLost, RunFinished, RunSequenceGap, InputNotFound and LogFull.
     """
     run = _hear(tx, working_run(tx, request.holder), context)
+    inputs.acknowledge(tx, run, request.acknowledged_input_ids, context)
     expected = run.last_run_sequence + 1
     first = request.first_run_sequence or expected
     if first > expected:
@@ -126,20 +140,11 @@ def publish(tx: Tx, request: PublishRequest, context: Context, *, deliver: bool 
     fresh = request.events[expected - first :]
     if fresh:
         session = sessions.require(tx, run.namespace, run.session_id)
-        _check_room(session, run, len(fresh), context)
+        lane.check_room(session, run, len(fresh), context)
         _first_event(tx, session, context)
         run = _append(tx, run, fresh, context)
     tx.save_run(run)
     return _heard(tx, run, context, deliver=deliver, duplicate_count=len(request.events) - len(fresh))
-
-
-def _check_room(session: Session, run: Run, count: int, context: Context) -> None:
-    """Refuse what would make the log too long. Only this run's part counts: what lies before it may be removed."""
-    events = session.head_sequence - run.first_sequence + 1 + count
-    if events > context.limits.log_events_max:
-        raise LogFull(session_id=session.session_id, limit=f"{context.limits.log_events_max} events")
-    if session.log_bytes - run.first_log_bytes > context.limits.log_bytes_max:
-        raise LogFull(session_id=session.session_id, limit=f"{context.limits.log_bytes_max} bytes")
 
 
 def _first_event(tx: Tx, session: Session, context: Context) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sessionplane.domain.errors import RunIdReused, RunNotFound
 from sessionplane.domain.runs import Run, RunDisposition
 from sessionplane.domain.sessions import Interaction, Session
-from sessionplane.plane import admission, sessions
+from sessionplane.plane import admission, inputs, sessions
 from sessionplane.plane.admission import RunSpec
 from sessionplane.plane.context import Call, Context, recall, remember
 from sessionplane.plane.sessions import RunView, SessionRef, View
@@ -43,7 +43,7 @@ class Started:
 
 
 def require_run(tx: ReadTx, namespace: str, run_id: str) -> Run:
-    """Return the run of that id. Raises RunNotFound."""
+    """Return the run of that very id. Raises RunNotFound."""
     run = tx.run(namespace, run_id)
     if run is None:
         raise RunNotFound(run_id=run_id)
@@ -51,8 +51,10 @@ def require_run(tx: ReadTx, namespace: str, run_id: str) -> Run:
 
 
 def get_run(tx: ReadTx, namespace: str, run_id: str) -> RunView:
-    """Read a run. Raises RunNotFound."""
-    run = require_run(tx, namespace, run_id)
+    """Read a run; by an injected input's id, the one that it waits for or that took it. Raises RunNotFound."""
+    run = inputs.run_named(tx, namespace, run_id)
+    if run is None:
+        raise RunNotFound(run_id=run_id)
     return sessions.view_run(tx, run, sessions.require_row(tx, namespace, run.session_id))
 
 
@@ -118,16 +120,16 @@ def show_started(
 
 
 def find_known(tx: ReadTx, namespace: str, spec: RunSpec) -> Started | None:
-    """Answer a known run id: the run wherever it is, if it is the same work. None if the id is new.
+    """Answer a known id: the run or the input wherever it is, if it is the same work. None if the id is new.
 
     Raises RunIdReused.
     """
-    known = tx.run(namespace, spec.run_id) if spec.run_id else None
+    known = inputs.known_work(tx, namespace, spec.run_id) if spec.run_id else None
     if known is None:
         return None
     if known.fingerprint != spec.fingerprint:
         raise RunIdReused(run_id=spec.run_id, session_id=known.session_id)
-    return show_started(tx, namespace, known.run_id, RunDisposition.DUPLICATE)
+    return show_started(tx, namespace, spec.run_id, RunDisposition.DUPLICATE)
 
 
 def _find(tx: Tx, request: StartRequest, context: Context) -> Session:

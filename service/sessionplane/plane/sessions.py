@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from sessionplane.domain import routing
 from sessionplane.domain.errors import KeyBound, KeyNotBound, SessionNotFound
 from sessionplane.domain.events import Place, SessionChanged, SessionMoved
+from sessionplane.domain.inputs import SHOWN_MAX, InputStage
 from sessionplane.domain.keys import SessionKey
 from sessionplane.domain.routing import Action, Verb
 from sessionplane.domain.runs import Run, RunState
@@ -41,11 +42,15 @@ class SessionRef:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunView:
-    """A run as an answer shows it, with its session and its place in line (0 unless it is queued)."""
+    """A run as an answer shows it: with its session, its place in line (0 unless it is queued), and the ids of the
+    inputs that wait for it and of the newest that it has taken.
+    """
 
     run: Run
     session: Session
-    queue_position: int
+    queue_position: int = 0
+    waiting_input_ids: Sequence[str] = ()
+    taken_input_ids: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,8 +65,16 @@ class View:
 
 def view_run(tx: ReadTx, run: Run, session: Session) -> RunView:
     """Show a run of the session, both as they were read in this very transaction."""
-    position = tx.queue_position(run) if run.state is RunState.QUEUED else 0
-    return RunView(run=run, session=session, queue_position=position)
+    if run.state is RunState.QUEUED:
+        return RunView(run=run, session=session, queue_position=tx.queue_position(run))
+    if not run.injected:
+        return RunView(run=run, session=session)
+    return RunView(
+        run=run,
+        session=session,
+        waiting_input_ids=tx.input_ids(run, InputStage.RECORDED, limit=SHOWN_MAX),
+        taken_input_ids=tx.input_ids(run, InputStage.TAKEN, limit=SHOWN_MAX),
+    )
 
 
 def view(tx: ReadTx, session: Session) -> View:

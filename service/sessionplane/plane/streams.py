@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from sessionplane.domain import routing
 from sessionplane.domain.errors import (
     Checksum,
+    FieldInvalid,
     KeyNotBound,
     LogBehindToken,
     PageTokenInvalid,
@@ -25,7 +26,7 @@ from sessionplane.domain.runs import Run
 from sessionplane.domain.sessions import Resolution, Session, SessionState
 from sessionplane.domain.streams import EVERYTHING, ClosingReason, Filter, Plan, Presence, Start, Until
 from sessionplane.domain.tokens import ResumeToken, stamp
-from sessionplane.plane import lifecycle, resolving, sessions
+from sessionplane.plane import inputs, lifecycle, resolving, sessions
 from sessionplane.plane.context import Context
 from sessionplane.plane.resolving import ResolveRequest
 from sessionplane.plane.sessions import RunView, SessionRef, View
@@ -170,7 +171,7 @@ def _find(tx: Tx, request: StreamRequest, context: Context) -> tuple[Session, Re
     if asked is None or request.token is not None:
         session = _named(tx, request)
         run_id = asked.run.run_id if asked is not None and asked.run is not None else ""
-        run = tx.run(request.namespace, run_id) if run_id else None
+        run = inputs.run_named(tx, request.namespace, run_id) if run_id else None
         return session, None, run if run is not None and run.session_id == session.session_id else None
     resolved = resolving.resolve(tx, asked, context)
     return resolved.view.session, resolved.resolution, resolved.started.run if resolved.started else None
@@ -197,7 +198,7 @@ def _target(tx: ReadTx, request: StreamRequest) -> Session:
     """Return the session of a target without a token."""
     ref = request.session or (request.resolve.session if request.resolve else None)
     if ref is None:
-        run = tx.run(request.namespace, request.run_id)
+        run = inputs.run_named(tx, request.namespace, request.run_id)
         if run is None:
             raise RunNotFound(run_id=request.run_id)
         return sessions.require_row(tx, request.namespace, run.session_id)
@@ -223,8 +224,9 @@ def _opening(
     meant: Run | None = None,
 ) -> Opening:
     """Work out where the stream begins and what it waits for; `meant` is the run of its resolve."""
+    _check_target(tx, request)
     named = request.until_run_id or request.run_id or request.filter.run_id
-    run = tx.run(request.namespace, named) if named else meant
+    run = inputs.run_named(tx, request.namespace, named) if named else meant
     if named and (run is None or run.session_id != view.session.session_id):
         raise RunNotFound(run_id=named)
     # Nothing follows a run's terminal: a stream of one run waits for it unless it says otherwise.
@@ -241,7 +243,7 @@ def _opening(
         attached=False,
         plan=Plan(
             begin=begin,
-            filter=replace(request.filter, run_id=request.run_id or request.filter.run_id),
+            filter=replace(request.filter, run_id=_only(tx, request, run)),
             until=until,
             until_run_id=until_run.run_id if until_run else "",
             discover_after=(resumed_at or view.head).sequence,
@@ -250,6 +252,24 @@ def _opening(
             goal_reason=reason,
         ),
     )
+
+
+def _check_target(tx: ReadTx, request: StreamRequest) -> None:
+    """Raise FieldInvalid if a target run and the run to wait for differ, unless the target is an input's id: what that
+    means may have changed since the stream was first opened.
+    """
+    differs = request.run_id and request.until_run_id not in {"", request.run_id}
+    if differs and tx.input(request.namespace, request.run_id) is None:
+        raise FieldInvalid(field="until_run_id", problem="it is not the run of the target")
+
+
+def _only(tx: ReadTx, request: StreamRequest, run: Run | None) -> str:
+    """Return the id of the run whose events alone are delivered; empty for all. `run` is the one that is meant."""
+    if request.run_id and run is not None:
+        return run.run_id
+    named = request.filter.run_id
+    only = inputs.run_named(tx, request.namespace, named) if named else None
+    return only.run_id if only is not None else named
 
 
 def _generation(session: Session) -> int:

@@ -28,9 +28,9 @@ from sessionplane.domain.errors import (
     RunFinished,
     SessionPlaneError,
 )
-from sessionplane.domain.runs import RunState
+from sessionplane.domain.runs import Run, RunState
 from sessionplane.live.bells import Ticket
-from sessionplane.plane import runners, runs, stopping
+from sessionplane.plane import inputs, runners, runs, stopping
 from sessionplane.plane.claims import Holder
 from sessionplane.plane.context import run_topic
 from sessionplane.plane.plane import ControlPlane
@@ -147,6 +147,8 @@ class _Drive:
         self._reached = 0
         # What was handed out last: an interrupt that another joined may have become urgent since.
         self._told: tuple[str, str, int | None] | None = None
+        # The place up to which inputs were handed out.
+        self._given_to: int | None = None
 
     async def open(self) -> tuple[RunView, Heard]:
         """Show the lease; return the run with its input. Raises what `runners.open_drive` raises."""
@@ -240,10 +242,16 @@ class _Drive:
             )
         if kind in {"heartbeat", "acknowledge"}:
             heard = request.acknowledge.interrupt_id
+            taken = self._parser.input_ids(request.acknowledge.input_ids, "acknowledge.input_ids")
             return Extended(
                 self._plane.execute(
                     lambda tx, use: runners.heartbeat(
-                        tx, self._holder, use, acknowledged_interrupt_id=heard, deliver=False
+                        tx,
+                        self._holder,
+                        use,
+                        acknowledged_interrupt_id=heard,
+                        acknowledged_input_ids=taken,
+                        deliver=False,
                     )
                 )
             )
@@ -297,10 +305,7 @@ class _Drive:
         )
 
     async def _look(self) -> None:
-        """Hand out an interrupt that was not handed out on this stream yet; notice that the run is gone.
-
-        An interrupt is delivered once it was written, so that stage is recorded after the write.
-        """
+        """Hand out what was not handed out on this stream yet; notice that the run is gone."""
         holder = self._holder
         run = self._plane.read(lambda tx: tx.run(holder.namespace, holder.run_id))
         if run is None or run.lease_token != holder.lease_token:
@@ -309,6 +314,11 @@ class _Drive:
             if self._reported:
                 return  # By this stream's own report: its answer is on its way.
             raise RunFinished(run_id=run.run_id, outcome=run.outcome, terminal_sequence=run.terminal_sequence)
+        await self._hand_out_interrupt(run)
+        await self._hand_out_inputs(run)
+
+    async def _hand_out_interrupt(self, run: Run) -> None:
+        """Hand out the interrupt. It is delivered once it was written, so that stage is recorded after the write."""
         command = self._plane.read(lambda tx: stopping.open_command(tx, run))
         if command is None:
             return
@@ -316,8 +326,17 @@ class _Drive:
         if self._told == told:
             return
         self._told = told
-        await self._write(command=render.command(command))
-        await self._plane.execute(lambda tx, use: stopping.deliver(tx, holder.namespace, holder.run_id, use))
+        await self._write(command=render.stop_command(command))
+        await self._plane.execute(lambda tx, use: stopping.deliver(tx, run.namespace, run.run_id, use))
+
+    async def _hand_out_inputs(self, run: Run) -> None:
+        """Hand out the inputs that came since, one by one: their places only rise."""
+        while True:
+            waiting = self._plane.read(lambda tx: inputs.next_to_hand_out(tx, run, after=self._given_to))
+            if waiting is None:
+                return
+            self._given_to = waiting.place
+            await self._write(command=render.input_command(waiting))
 
     async def _write_report(self, finished: Finished) -> None:
         await self._write(

@@ -41,9 +41,6 @@ _RUN_ID = re.compile(r"[A-Za-z0-9._:-]+")
 
 E = TypeVar("E", bound=StrEnum)
 
-NOT_SERVED_YET = frozenset({"RUN_POLICY_INJECT"})
-"""Enum values that the protos have and the domain does not: they are refused like any number that is no value."""
-
 
 class Fields:
     """Reads fields by the bounds and key settings of one server."""
@@ -160,11 +157,7 @@ def within(text: str, bytes_max: int, field: str) -> str:
 def _members(kind: type[StrEnum], wire: Any) -> Mapping[int, StrEnum]:
     """Return an enum's members by their number on the wire; an unknown name there fails the import."""
     prefix = wire.Name(0).removesuffix("UNSPECIFIED")
-    return {
-        number: kind(name.removeprefix(prefix))
-        for name, number in wire.items()
-        if number and name not in NOT_SERVED_YET
-    }
+    return {number: kind(name.removeprefix(prefix)) for name, number in wire.items() if number}
 
 
 _MEMBERS: dict[type[StrEnum], Mapping[int, StrEnum]] = {

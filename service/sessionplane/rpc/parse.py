@@ -214,8 +214,6 @@ class Parser(SessionRequests):
             presence=enum(Presence, request.presence, "presence") or Presence.ATTACHED,
             subscriber_name=self.name(request.subscriber_name, "subscriber_name"),
         )
-        if asked.run_id and asked.until_run_id not in {"", asked.run_id}:
-            raise FieldInvalid(field="until_run_id", problem="it is not the run of the target")
         if asked.run_id and asked.filter.run_id not in {"", asked.run_id}:
             raise FilterInvalid(field="filter.run_id", problem="filter.run_id is not the run of the target")
         return asked, pending_ms / 1000
@@ -299,7 +297,22 @@ class Parser(SessionRequests):
         if request.first_run_sequence < 0:
             raise FieldInvalid(field="first_run_sequence", problem="it is negative")
         events = [self._published(event, f"events[{index}]") for index, event in enumerate(request.events)]
-        return PublishRequest(holder=holder, events=events, first_run_sequence=request.first_run_sequence)
+        acknowledged: Sequence[str] = ()
+        if isinstance(request, runner_service_pb2.PublishEventsRequest):
+            acknowledged = self.input_ids(request.acknowledged_input_ids, "acknowledged_input_ids")
+        return PublishRequest(
+            holder=holder,
+            events=events,
+            first_run_sequence=request.first_run_sequence,
+            acknowledged_input_ids=acknowledged,
+        )
+
+    def input_ids(self, input_ids: Sequence[str], field: str) -> Sequence[str]:
+        """Read acknowledged inputs."""
+        most = self._limits.acknowledged_inputs_max
+        if len(input_ids) > most:
+            raise LimitExceeded(field=field, actual=len(input_ids), limit=most)
+        return tuple(self.run_id(each, f"{field}[{index}]") for index, each in enumerate(input_ids))
 
     def _published(self, event: runner_service_pb2.NewEvent, field: str) -> Published:
         kind = event.WhichOneof("body")

@@ -10,6 +10,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from sessionplane.domain.events import Place
+from sessionplane.domain.inputs import Input
 from sessionplane.domain.interrupts import Interrupt, InterruptMode, InterruptStage
 from sessionplane.domain.routing import Action
 from sessionplane.domain.runs import FinishResult, RunDisposition, RunState
@@ -18,6 +19,7 @@ from sessionplane.domain.streams import ClosingReason
 from sessionplane.domain.tokens import TokenWriter
 from sessionplane.plane.claims import LeaseView
 from sessionplane.plane.plane import ControlPlane
+from sessionplane.plane.runners import Heard
 from sessionplane.plane.sessions import RunView
 from sessionplane.store import codec
 from sessionplane.v1 import run_pb2, session_pb2, session_service_pb2
@@ -134,6 +136,8 @@ def run(plane: ControlPlane, view: RunView, *, whole: bool = False) -> run_pb2.R
         lease_expire_time=timestamp(plane.lease_expires_at_ms(row)),
         last_run_sequence=row.last_run_sequence,
         interrupt_id=row.interrupt_id,
+        waiting_input_ids=view.waiting_input_ids,
+        taken_input_ids=view.taken_input_ids,
         terminal=terminal(row.terminal, whole=whole),
     )
 
@@ -168,7 +172,7 @@ def interrupt(row: Interrupt) -> run_pb2.Interrupt:
     )
 
 
-def command(row: Interrupt) -> run_pb2.Command:
+def stop_command(row: Interrupt) -> run_pb2.Command:
     """Show an interrupt as what its run's runner should do."""
     stop = run_pb2.InterruptCommand(
         interrupt_id=row.interrupt_id,
@@ -179,6 +183,13 @@ def command(row: Interrupt) -> run_pb2.Command:
     return run_pb2.Command(interrupt=stop)
 
 
-def commands(row: Interrupt | None) -> list[run_pb2.Command]:
-    """Show what a runner should do: at most one thing for now."""
-    return [command(row)] if row is not None else []
+def input_command(row: Input) -> run_pb2.Command:
+    """Show an injected input as what its run's runner should do."""
+    taken = run_pb2.InputCommand(input_id=row.input_id, input=run_pb2.Payload.FromString(row.input))
+    return run_pb2.Command(input=taken)
+
+
+def commands(heard: Heard) -> list[run_pb2.Command]:
+    """Show what a runner should do: stop, or take something in."""
+    stop = [stop_command(heard.interrupt)] if heard.interrupt is not None else []
+    return stop + [input_command(each) for each in heard.inputs]

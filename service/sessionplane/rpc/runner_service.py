@@ -54,7 +54,7 @@ class RunnerService:
             last_sequence=heard.last_sequence,
             duplicate_count=heard.duplicate_count,
             lease=render.lease(heard.lease),
-            commands=render.commands(heard.interrupt),
+            commands=render.commands(heard),
         )
 
     async def heartbeat_run(
@@ -63,12 +63,17 @@ class RunnerService:
         """Stay alive."""
         holder = self._parser.holder(request.run_id, request.lease_token)
         acknowledged = self._parser.name(request.acknowledged_interrupt_id, "acknowledged_interrupt_id")
+        taken = self._parser.input_ids(request.acknowledged_input_ids, "acknowledged_input_ids")
         heard = await self._plane.execute(
-            lambda tx, context: runners.heartbeat(tx, holder, context, acknowledged_interrupt_id=acknowledged)
+            lambda tx, context: runners.heartbeat(
+                tx,
+                holder,
+                context,
+                acknowledged_interrupt_id=acknowledged,
+                acknowledged_input_ids=taken,
+            )
         )
-        return pb.HeartbeatRunResponse(
-            lease=render.lease(heard.lease), commands=render.commands(heard.interrupt)
-        )
+        return pb.HeartbeatRunResponse(lease=render.lease(heard.lease), commands=render.commands(heard))
 
     async def finish_run(self, request: pb.FinishRunRequest, _context: Context) -> pb.FinishRunResponse:
         """Report how a run ended."""

@@ -39,6 +39,7 @@ CODES: dict[type[SessionPlaneError], grpc.StatusCode] = {
     errors.SessionNotFound: _Code.NOT_FOUND,
     errors.RunNotFound: _Code.NOT_FOUND,
     errors.InterruptNotFound: _Code.NOT_FOUND,
+    errors.InputNotFound: _Code.NOT_FOUND,
     errors.SubscriberNotFound: _Code.NOT_FOUND,
     errors.KeyNotBound: _Code.NOT_FOUND,
     errors.KeyNeverBound: _Code.FAILED_PRECONDITION,

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import TypeVar, cast
 
-from sessionplane.domain import events, interrupts, runs, sessions
+from sessionplane.domain import events, inputs, interrupts, runs, sessions
 from sessionplane.v1 import event_pb2, run_pb2, session_pb2
 from sessionplane.v1.session_service_pb2 import EventBatch
 
@@ -34,7 +34,7 @@ _MOVE_REASON = _numbers(sessions.MoveReason, event_pb2.MoveReason.Value, "MOVE_R
 _RUN_STATE = _numbers(runs.RunState, run_pb2.RunState.Value, "RUN_STATE")
 _RUN_OUTCOME = _numbers(runs.RunOutcome, run_pb2.RunOutcome.Value, "RUN_OUTCOME")
 _RUN_CAUSE = _numbers(runs.RunCause, run_pb2.RunCause.Value, "RUN_CAUSE")
-_INPUT_STAGE = _numbers(events.InputStage, event_pb2.InputStage.Value, "INPUT_STAGE")
+_INPUT_STAGE = _numbers(inputs.InputStage, event_pb2.InputStage.Value, "INPUT_STAGE")
 _INTERRUPT_STAGE = _numbers(interrupts.InterruptStage, run_pb2.InterruptStage.Value, "INTERRUPT_STAGE")
 _INTERRUPT_MODE = _numbers(interrupts.InterruptMode, run_pb2.InterruptMode.Value, "INTERRUPT_MODE")
 _EVENT_KIND = _numbers(events.EventKind, event_pb2.EventKind.Value, "EVENT_KIND")

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeVar
 
 from sessionplane.domain.events import Body, Entry, Fold, Place
+from sessionplane.domain.inputs import Input, InputStage
 from sessionplane.domain.interrupts import Interrupt
 from sessionplane.domain.keys import SessionKey
 from sessionplane.domain.listing import SessionFilter
@@ -130,11 +131,25 @@ class ReadTx(Protocol):
     def next_queued(self, session_id: str) -> Run | None:
         """Return the first run in the session's line."""
 
+    def line(self, session_id: str) -> list[Run]:
+        """Return the session's line, the first first."""
+
     def queue_position(self, run: Run) -> int:
         """Return the place in line of a QUEUED run, 1 is next."""
 
     def queued_before(self, session_id: str, place: int) -> int:
         """Return how many runs in the session's line stand before a place."""
+
+    def input(self, namespace: str, input_id: str) -> Input | None:
+        """Return the input that was injected under this id, whatever became of it; None for any other id."""
+
+    def waiting_inputs(self, run: Run, *, after: int | None = None, limit: int | None = None) -> list[Input]:
+        """Return what was injected into the run and is still RECORDED, by place, strictly behind the given one: at
+        most `limit`, or all.
+        """
+
+    def input_ids(self, run: Run, stage: InputStage, *, limit: int) -> list[str]:
+        """Return the ids of what was injected into the run and is in this stage, by place: the last ones."""
 
     def next_pending(self, namespace: str, pool: str) -> Run | None:
         """Return the oldest PENDING run of the pool."""
@@ -209,8 +224,11 @@ class Tx(ReadTx, Protocol):
     def release_key(self, namespace: str, key: SessionKey, session_id: str) -> SessionKey | None:
         """Delete the key's pointer if it names this session; return the key as the pointer was spelled, or None."""
 
-    def add_run(self, run: Run) -> None:
-        """Insert a run. Raises KeyError if the namespace has one of that id."""
+    def add_run(self, run: Run, *, injected: bool = False) -> None:
+        """Insert a run with its input; `injected` means that the input was and has its row already.
+
+        Raises KeyError if the namespace has a run of that id, or an input that is not this run's.
+        """
 
     def save_run(self, run: Run) -> None:
         """Write all fields of a run."""
@@ -220,6 +238,12 @@ class Tx(ReadTx, Protocol):
         FINISHED, with outcome, encoded terminal and its sequence. A second terminal is impossible: the store
         refuses it with an error that rolls the transaction back.
         """
+
+    def add_input(self, injected: Input) -> None:
+        """Insert an injected input. Raises KeyError if the namespace has a run or an input of that id."""
+
+    def save_input(self, injected: Input) -> None:
+        """Write an injected input's stage, run and place. Raises KeyError for any other id."""
 
     def add_interrupt(self, interrupt: Interrupt) -> None:
         """Insert an interrupt."""

@@ -152,10 +152,13 @@ _ALL = (
     Invariant(
         name="input_is_never_lost",
         promise=_ENDS,
-        description="An input waits only for a run that is unfinished: else it was taken, or has a run of its own.",
+        description="An injected input waits for a session's active run, or was taken, or has a run of its own.",
         query=f"""
-            SELECT i.input_id FROM inputs i JOIN runs r ON r.namespace = i.namespace AND r.run_id = i.run_id
-            WHERE i.stage = 'RECORDED' AND i.input_id <> i.run_id AND r.state NOT IN {_UNFINISHED}
+            SELECT i.input_id FROM inputs i
+            LEFT JOIN runs r ON r.namespace = i.namespace AND r.run_id = i.run_id
+            WHERE i.spec <> ''
+              AND ((i.stage = 'RECORDED' AND coalesce(r.state, '') NOT IN {_PAST_QUEUED})
+                   OR (i.stage = 'QUEUED' AND (i.run_id <> i.input_id OR r.run_id IS NULL)))
         """,
     ),
     Invariant(

@@ -15,6 +15,7 @@ from hashlib import blake2b
 
 from sessionplane.domain.errors import Checksum
 from sessionplane.domain.events import Entry, Fold, Place
+from sessionplane.domain.inputs import Input, InputStage
 from sessionplane.domain.interrupts import Interrupt
 from sessionplane.domain.keys import SessionKey
 from sessionplane.domain.listing import SessionFilter
@@ -108,6 +109,9 @@ class SqliteReadTx:
     def next_queued(self, session_id: str) -> Run | None:
         return self._run_or_none(sql.NEXT_QUEUED, (session_id,))
 
+    def line(self, session_id: str) -> list[Run]:
+        return [rows.run_of(row) for row in self._query(sql.LINE, (session_id,)).fetchall()]
+
     def queue_position(self, run: Run) -> int:
         (position,) = self._query(sql.QUEUE_POSITION, (run.session_id, run.place, run.run_id)).fetchone()
         return int(position)
@@ -115,6 +119,21 @@ class SqliteReadTx:
     def queued_before(self, session_id: str, place: int) -> int:
         (count,) = self._query(sql.QUEUED_BEFORE, (session_id, place)).fetchone()
         return int(count)
+
+    def input(self, namespace: str, input_id: str) -> Input | None:
+        row = self._row(sql.INPUT, (namespace, input_id))
+        return None if row is None else rows.injected_of(row)
+
+    def waiting_inputs(self, run: Run, *, after: int | None = None, limit: int | None = None) -> list[Input]:
+        behind = -_INTEGER_MAX if after is None else after
+        found = self._query(
+            sql.WAITING_INPUTS, (run.namespace, run.run_id, behind, -1 if limit is None else limit)
+        )
+        return [rows.injected_of(row) for row in found.fetchall()]
+
+    def input_ids(self, run: Run, stage: InputStage, *, limit: int) -> list[str]:
+        found = self._query(sql.INPUT_IDS, (run.namespace, run.run_id, stage.value, limit))
+        return [input_id for (input_id,) in reversed(found.fetchall())]
 
     def next_pending(self, namespace: str, pool: str) -> Run | None:
         return self._run_or_none(sql.NEXT_PENDING, (namespace, pool))

@@ -13,7 +13,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from sessionplane.domain.events import Entry, EventKind, Fold, InputStage
+from sessionplane.domain.events import Entry, EventKind, Fold
+from sessionplane.domain.inputs import Input, InputStage
 from sessionplane.domain.interrupts import Interrupt, InterruptMode, InterruptStage
 from sessionplane.domain.keys import SessionKey, from_stored
 from sessionplane.domain.runs import Run, RunOutcome, RunState
@@ -30,10 +31,14 @@ _RUN_STATE = {state.value: state for state in RunState}
 _RUN_OUTCOME = {outcome.value: outcome for outcome in RunOutcome}
 _STAGE = {stage.value: stage for stage in InterruptStage}
 _MODE = {mode.value: mode for mode in InterruptMode}
+_INPUT_STAGE = {stage.value: stage for stage in InputStage}
 _KIND = {kind.value: kind for kind in EventKind}
 # Looked up rather than called: a call of an enum class costs more than the whole rest of a small row.
 
 _NO_LABELS = "{}"
+_NO_SPEC = ""
+_SPEC = ("pool", "start_timeout_ms", "run_timeout_ms", "labels")
+"""The fields of an injected input that are kept as one text: nothing asks for them before it becomes a run."""
 
 
 def session_of(row: Row) -> Session:
@@ -129,7 +134,8 @@ def run_of(row: Row) -> Run:
         created_at_ms, start_timeout_ms, run_timeout_ms, pending_ms, pending_since_ms, claimed_at_ms,
         finished_at_ms, due_at_ms, runner_id, lease_epoch, lease_token, lease_ms, lease_confirmed,
         last_run_sequence, output_bytes, first_sequence, first_log_bytes, lane_sequence,
-        first_output_sequence, interrupt_id, outcome, terminal, terminal_sequence, report_fingerprint, late_fingerprint,
+        first_output_sequence, injected, interrupt_id, outcome, terminal, terminal_sequence, report_fingerprint,
+        late_fingerprint,
     ) = row  # fmt: skip
     return Run(
         run_id=run_id,
@@ -161,6 +167,7 @@ def run_of(row: Row) -> Run:
         first_log_bytes=first_log_bytes,
         lane_sequence=lane_sequence,
         first_output_sequence=first_output_sequence,
+        injected=injected,
         interrupt_id=interrupt_id,
         outcome=None if outcome is None else _RUN_OUTCOME[outcome],
         terminal=terminal,
@@ -199,6 +206,7 @@ def run_row(run: Run) -> Row:
         run.first_log_bytes,
         run.lane_sequence,
         run.first_output_sequence,
+        run.injected,
         run.interrupt_id,
         None if run.outcome is None else run.outcome.value,
         run.terminal,
@@ -221,7 +229,55 @@ def input_row(run: Run) -> Row:
         0,
         run.created_at_ms,
         run.fingerprint,
+        _NO_SPEC,
         run.input,
+    )
+
+
+def injected_of(row: Row) -> Input:
+    """Return the injected input of a row of `statements.INPUT`."""
+    (
+        namespace, input_id, session_id, run_id, stage, place, created_at_ms, fingerprint, spec, input_,
+    ) = row  # fmt: skip
+    return Input(
+        input_id=input_id,
+        namespace=namespace,
+        session_id=session_id,
+        run_id=run_id,
+        stage=_INPUT_STAGE[stage],
+        place=place,
+        created_at_ms=created_at_ms,
+        fingerprint=fingerprint,
+        input=input_,
+        **json.loads(spec),
+    )
+
+
+def injected_row(injected: Input) -> Row:
+    """Return what `statements.ADD_INPUT` binds for an input that is injected into a run."""
+    spec = {name: getattr(injected, name) for name in _SPEC}
+    return (
+        injected.namespace,
+        injected.input_id,
+        injected.session_id,
+        injected.run_id,
+        injected.stage.value,
+        injected.place,
+        injected.created_at_ms,
+        injected.fingerprint,
+        json.dumps(spec, ensure_ascii=False, separators=(",", ":")),
+        injected.input,
+    )
+
+
+def input_change(injected: Input) -> Row:
+    """Return what `statements.SAVE_INPUT` binds."""
+    return (
+        injected.run_id,
+        injected.stage.value,
+        injected.place,
+        injected.namespace,
+        injected.input_id,
     )
 
 

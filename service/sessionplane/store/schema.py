@@ -120,6 +120,7 @@ _TABLES = (
         first_log_bytes INTEGER NOT NULL,
         lane_sequence INTEGER NOT NULL,
         first_output_sequence INTEGER NOT NULL,
+        injected INTEGER NOT NULL,
         interrupt_id TEXT NOT NULL,
         outcome TEXT,
         terminal_sequence INTEGER NOT NULL,
@@ -131,7 +132,8 @@ _TABLES = (
     ) STRICT
     """,
     # What runs were started with, under the run's id. An input that is injected into a run under way waits
-    # here under the id of the run that it would have started; `run_id` is whom it waits for or went to.
+    # here under the id of the run that it would have started; `run_id` is whom it waits for or went to, and `spec`
+    # is what that run would have been beside its input: empty for what a run was started with.
     """
     CREATE TABLE inputs (
         namespace TEXT NOT NULL,
@@ -142,6 +144,7 @@ _TABLES = (
         place INTEGER NOT NULL,
         created_at_ms INTEGER NOT NULL,
         fingerprint BLOB NOT NULL,
+        spec TEXT NOT NULL,
         input BLOB NOT NULL,
         PRIMARY KEY (namespace, input_id)
     ) STRICT
@@ -202,7 +205,7 @@ _INDEXES = (
     # statements.SESSIONS_DUE: the sessions on which the server must act by itself. By state, since after a start some
     # wait for their subscribers, and those must not stand before the others.
     "CREATE INDEX sessions_due ON sessions (state, due_at_ms, session_id) WHERE due_at_ms IS NOT NULL",
-    # statements.NEXT_QUEUED, QUEUE_POSITION: the line of a session.
+    # statements.LINE, NEXT_QUEUED, QUEUE_POSITION, QUEUED_BEFORE: the line of a session.
     "CREATE INDEX runs_queued ON runs (session_id, place, run_id) WHERE state = 'QUEUED'",
     # statements.NEXT_PENDING: the oldest run of a pool that waits for a runner.
     "CREATE INDEX runs_pending ON runs (namespace, pool, pending_since_ms, run_id) WHERE state = 'PENDING'",
@@ -212,6 +215,8 @@ _INDEXES = (
     "CREATE INDEX runs_leased ON runs (namespace, run_id) WHERE state IN ('RUNNING', 'INTERRUPTING')",
     # statements.RUNS_DUE: the runs for which the server must act by itself.
     "CREATE INDEX runs_due ON runs (due_at_ms, namespace, run_id) WHERE due_at_ms IS NOT NULL",
+    # statements.WAITING_INPUTS, INPUT_IDS: what was injected into a run.
+    "CREATE INDEX inputs_injected ON inputs (namespace, run_id, stage, place) WHERE spec <> ''",
     # No query: it is the promise that a run has one terminal, whatever a use case does.
     "CREATE UNIQUE INDEX events_one_terminal ON events (session_id, run_id) WHERE kind = 'RUN_TERMINAL'",
     # statements.FORGET_REQUESTS: the oldest ones.

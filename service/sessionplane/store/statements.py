@@ -20,9 +20,10 @@ _RUN = (
     " r.labels, r.created_at_ms, r.start_timeout_ms, r.run_timeout_ms, r.pending_ms, r.pending_since_ms,"
     " r.claimed_at_ms, r.finished_at_ms, r.due_at_ms, r.runner_id, r.lease_epoch, r.lease_token, r.lease_ms,"
     " r.lease_confirmed, r.last_run_sequence, r.output_bytes, r.first_sequence, r.first_log_bytes,"
-    " r.lane_sequence, r.first_output_sequence, r.interrupt_id, r.outcome, r.terminal, r.terminal_sequence,"
+    " r.lane_sequence, r.first_output_sequence, r.injected, r.interrupt_id, r.outcome, r.terminal, r.terminal_sequence,"
     " r.report_fingerprint, r.late_fingerprint"
 )
+_INPUT = "namespace, input_id, session_id, run_id, stage, place, created_at_ms, fingerprint, spec, input"
 _RUNS = f"SELECT {_RUN} FROM runs r JOIN inputs i ON i.namespace = r.namespace AND i.input_id = r.run_id"
 
 # Transactions.
@@ -144,6 +145,8 @@ SAVE_CHANGE_NUMBER = """
 RUN = f"{_RUNS} WHERE r.namespace = ? AND r.run_id = ?"
 # The first in a session's line.
 NEXT_QUEUED = f"{_RUNS} WHERE r.session_id = ? AND r.state = 'QUEUED' ORDER BY r.place, r.run_id LIMIT 1"
+# A session's line.
+LINE = f"{_RUNS} WHERE r.session_id = ? AND r.state = 'QUEUED' ORDER BY r.place, r.run_id"
 # How many stand in a session's line up to a place.
 QUEUE_POSITION = """
     SELECT count(*) FROM runs WHERE session_id = ? AND state = 'QUEUED' AND (place, run_id) <= (?, ?)
@@ -173,19 +176,33 @@ ADD_RUN = """
         session_id, generation, state, pool, place, fingerprint, labels, created_at_ms, start_timeout_ms,
         run_timeout_ms, pending_ms, pending_since_ms, claimed_at_ms, finished_at_ms, due_at_ms, runner_id,
         lease_epoch, lease_token, lease_ms, lease_confirmed, last_run_sequence, output_bytes, first_sequence,
-        first_log_bytes, lane_sequence, first_output_sequence, interrupt_id, outcome, terminal,
+        first_log_bytes, lane_sequence, first_output_sequence, injected, interrupt_id, outcome, terminal,
         terminal_sequence, report_fingerprint, late_fingerprint, namespace, run_id
     ) VALUES (
-        ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,
+        ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,
         ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?
     )
 """
-# The input that a run starts with.
-ADD_INPUT = """
-    INSERT INTO inputs (
-        namespace, input_id, session_id, run_id, stage, place, created_at_ms, fingerprint, input
-    ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+# The input that a run starts with, or one that is injected.
+ADD_INPUT = f"""
+    INSERT INTO inputs ({_INPUT}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
+# What became of an injected input.
+SAVE_INPUT = """
+    UPDATE inputs SET run_id = ?, stage = ?, place = ? WHERE spec <> '' AND namespace = ? AND input_id = ?
+"""
+# One injected input by id.
+INPUT = f"SELECT {_INPUT} FROM inputs WHERE namespace = ? AND input_id = ? AND spec <> ''"
+# What was injected into a run and waits for it, behind a place.
+WAITING_INPUTS = (
+    f"SELECT {_INPUT} FROM inputs WHERE namespace = ? AND run_id = ? AND spec <> '' AND stage = 'RECORDED'"
+    " AND place > ? ORDER BY place LIMIT ?"
+)
+# The ids of what was injected into a run, of one stage, last place first.
+INPUT_IDS = (
+    "SELECT input_id FROM inputs WHERE namespace = ? AND run_id = ? AND spec <> '' AND stage = ?"
+    " ORDER BY place DESC LIMIT ?"
+)
 # All of a run but its input, which never changes.
 SAVE_RUN = """
     UPDATE runs SET
@@ -193,7 +210,7 @@ SAVE_RUN = """
         created_at_ms = ?, start_timeout_ms = ?, run_timeout_ms = ?, pending_ms = ?, pending_since_ms = ?,
         claimed_at_ms = ?, finished_at_ms = ?, due_at_ms = ?, runner_id = ?, lease_epoch = ?, lease_token = ?,
         lease_ms = ?, lease_confirmed = ?, last_run_sequence = ?, output_bytes = ?, first_sequence = ?,
-        first_log_bytes = ?, lane_sequence = ?, first_output_sequence = ?, interrupt_id = ?, outcome = ?,
+        first_log_bytes = ?, lane_sequence = ?, first_output_sequence = ?, injected = ?, interrupt_id = ?, outcome = ?,
         terminal = ?, terminal_sequence = ?, report_fingerprint = ?, late_fingerprint = ?
     WHERE namespace = ? AND run_id = ?
 """

@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 from sessionplane.domain.errors import StoreFailed
 from sessionplane.domain.events import Body, Entry, RunTerminal
+from sessionplane.domain.inputs import Input
 from sessionplane.domain.interrupts import Interrupt
 from sessionplane.domain.keys import SessionKey
 from sessionplane.domain.runs import Run, RunState
@@ -112,9 +113,10 @@ class SqliteTx(SqliteReadTx):
         released = self._execute(sql.RELEASE_KEY, (namespace, key.text, session_id)).fetchall()
         return rows.pointer_of(released[0]).key if released else None
 
-    def add_run(self, run: Run) -> None:
+    def add_run(self, run: Run, *, injected: bool = False) -> None:
         self._insert(sql.ADD_RUN, rows.run_row(run))
-        self._insert(sql.ADD_INPUT, rows.input_row(run))
+        if not injected:
+            self._insert(sql.ADD_INPUT, rows.input_row(run))
 
     def save_run(self, run: Run) -> None:
         self._update(sql.SAVE_RUN, rows.run_row(run))
@@ -134,6 +136,12 @@ class SqliteTx(SqliteReadTx):
         self._flush()
         self.save_run(finished)
         return finished
+
+    def add_input(self, injected: Input) -> None:
+        self._insert(sql.ADD_INPUT, rows.injected_row(injected))
+
+    def save_input(self, injected: Input) -> None:
+        self._update(sql.SAVE_INPUT, rows.input_change(injected))
 
     def add_interrupt(self, interrupt: Interrupt) -> None:
         self._insert(sql.ADD_INTERRUPT, rows.interrupt_row(interrupt))
