@@ -27,12 +27,15 @@ from sessionplane.store import codec
 from sessionplane.v1.event_pb2 import Event
 from sessionplane.v1.session_pb2 import SessionState
 from tests.support.model import (
+    CLOSE_MS,
     GRACE_MS,
     LEASE_MS,
     LINE_MAX,
     LINGER_MS,
+    QUIET_MS,
     RUN_MS,
     START_MS,
+    SUSPEND_MS,
     SWEEP_MS,
     Answer,
     Model,
@@ -45,11 +48,14 @@ T = TypeVar("T")
 
 pytestmark = pytest.mark.timeout(900)  # a failure is made small before it is shown
 
-LIMITS = Limits(run_queue_max=LINE_MAX, detach_linger_ms=LINGER_MS, sweep_ms=SWEEP_MS)
+LIMITS = Limits(
+    run_queue_max=LINE_MAX, detach_linger_ms=LINGER_MS, sweep_ms=SWEEP_MS, detached_ttl_ms=QUIET_MS
+)
 KEYS = st.sampled_from(["a", "b"])
 NUMBERS = st.integers(0, 30)
 CLAIMED = ("RUNNING", "INTERRUPTING")
 TEXTS = st.lists(st.sampled_from(["a", "é", "🙂 "]), max_size=3)
+CROWDS = st.sampled_from(["nobody", "runner", "runner+line"])
 OUTCOMES = st.sampled_from([RunOutcome.SUCCEEDED, RunOutcome.FAILED, RunOutcome.INTERRUPTED])
 
 
@@ -126,7 +132,9 @@ class PlaneMachine(RuleBasedStateMachine):
         self.claim_one(number)
 
     def claim_one(self, number: int) -> None:
-        run_id, _ = self.some_run(number, "PENDING")
+        self.claim_run(self.some_run(number, "PENDING")[0])
+
+    def claim_run(self, run_id: str) -> None:
         claimed = self.wait(self.bench.claim(run_id, lease_ms=LEASE_MS))
         answer = self.model.claim(run_id, self.bench.tokens.get(run_id, ""))
         if claimed is None:
@@ -190,6 +198,33 @@ class PlaneMachine(RuleBasedStateMachine):
     def check_stage(self, made: Any, answer: Answer) -> None:
         assert isinstance(made, SessionPlaneError) or made.interrupt.stage in {answer, "DELIVERED"}
 
+    def busy(self, key: str, crowd: str) -> None:
+        """Have a runner at work in the session, or one and a line behind it: what is idle is the easy case."""
+        if crowd == "nobody":
+            return
+        for _ in range(len(crowd.split("+"))):
+            self.start(key, reject=False)
+        run_id = self.model.sessions[key].lane
+        if self.model.runs[run_id].state == "PENDING":
+            self.claim_run(run_id)
+            self.expect(
+                self.model.publish(run_id, self.bench.tokens[run_id], ["a"]), self.bench.publish(run_id, "a")
+            )
+
+    @rule(key=KEYS, crowd=CROWDS)
+    def suspend(self, key: str, crowd: str) -> None:
+        self.busy(key, crowd)
+        answer = self.model.suspend(key)
+        view = self.expect(answer, self.bench.suspend(key, grace_ms=SUSPEND_MS))
+        assert isinstance(view, SessionPlaneError) or view.session.state == answer
+
+    @rule(key=KEYS, crowd=CROWDS)
+    def close(self, key: str, crowd: str) -> None:
+        self.busy(key, crowd)
+        answer = self.model.close(key)
+        view = self.expect(answer, self.bench.close(key, timeout_ms=CLOSE_MS))
+        assert isinstance(view, SessionPlaneError) or view.session.state == answer
+
     @rule()
     def attach(self) -> None:
         self.model.attach("a")
@@ -238,6 +273,9 @@ class PlaneMachine(RuleBasedStateMachine):
         """Hold a session's row, line, lane and log against the model and the promises; return the log."""
         expected, session = self.model.sessions[key], self.bench.session(key)
         assert (session.state, session.generation) == (expected.state, expected.generation)
+        began_ms = self.bench.clock.wall_ms() - self.model.now_ms
+        deadline_ms = expected.deadline_ms
+        assert session.deadline_at_ms == (None if deadline_ms is None else deadline_ms + began_ms)
         assert session.active_run_id == expected.lane
         assert session.queued_run_count == len(expected.line)
         assert self.bench.plane.attached_count(session.session_id) == expected.attached

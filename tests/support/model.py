@@ -24,6 +24,9 @@ START_MS = 10_000
 RUN_MS = 30_000
 LINGER_MS = 2_000
 SWEEP_MS = 1_000
+SUSPEND_MS = 5_000
+CLOSE_MS = 3_500
+QUIET_MS = 6_000
 LINE_MAX = 2
 
 Answer = str | type[SessionPlaneError]
@@ -70,6 +73,18 @@ class ModelSession:
     line: list[str] = field(default_factory=list)
     attached: int = 0
     linger_until_ms: int | None = None
+    deadline_ms: int | None = None
+    quiet_since_ms: int = 0
+    touched_ms: int = 0
+    noted_ms: int = 0
+
+    def due_ms(self) -> int | None:
+        """When the server acts by itself."""
+        if self.state in {"SUSPENDED", "CLOSING"}:
+            return self.deadline_ms
+        if self.state in {"CREATED", "DETACHED"} and not self.lane and not self.line:
+            return max(self.quiet_since_ms, self.touched_ms) + QUIET_MS
+        return None
 
 
 @dataclass
@@ -80,24 +95,31 @@ class Model:
     sessions: dict[str, ModelSession] = field(default_factory=dict)
     runs: dict[str, ModelRun] = field(default_factory=dict)
     settle_at_ms: int | None = LINGER_MS
+    complete_from_ms: int = 0
 
     def resolve(self, key: str) -> Answer:
-        """Find or create the session of a key."""
+        """Find or create the session of a key. That somebody found it is written with the next sweep."""
         if key in self.sessions:
+            self.sessions[key].noted_ms = self.now_ms
             return "EXISTING"
-        self.sessions[key] = ModelSession()
+        self.sessions[key] = ModelSession(quiet_since_ms=self.now_ms, touched_ms=self.now_ms)
         return "CREATED"
 
     def start(self, key: str, run_id: str, *, reject: bool) -> Answer:
         """Start a run."""
-        self.resolve(key)
+        if key not in self.sessions:
+            self.resolve(key)
         session = self.sessions[key]
+        if session.state == "CLOSING":
+            self._end_all(session)
         if session.lane and reject:
             return RunInProgress
         if session.lane and len(session.line) == LINE_MAX:
             return RunQueueFull
         if session.state == "ENDED":
             session.state, session.generation = "CREATED", session.generation + 1
+            session.quiet_since_ms = self.now_ms
+        session.touched_ms = self.now_ms
         self.runs[run_id] = ModelRun(run_id, key)
         session.line.append(run_id)
         if session.lane:
@@ -109,6 +131,8 @@ class Model:
         """Claim a run; what a claim that must wait gets is `wait`."""
         run = self.runs[run_id]
         session = self.sessions[run.key]
+        if session.state in {"CLOSING", "ENDED"}:
+            return "declined"
         if run.state == "QUEUED" or (run.state in {"RUNNING", "INTERRUPTING"} and not run.confirmed):
             return "wait"
         if run.state != "PENDING":
@@ -176,12 +200,37 @@ class Model:
         lane = self.sessions[key].lane
         return self.interrupt(lane, force=force) if lane else "NO_OP"
 
+    def suspend(self, key: str) -> Answer:
+        """Say that the client goes to the background."""
+        if key not in self.sessions:
+            return KeyNotBound
+        session = self.sessions[key]
+        if session.state in {"ACTIVE", "DETACHED"}:
+            session.state, session.deadline_ms = "SUSPENDED", self.now_ms + SUSPEND_MS
+        return "SUSPENDED" if session.state == "SUSPENDED" else InvalidTransition
+
+    def close(self, key: str) -> Answer:
+        """Ask that a session end."""
+        if key not in self.sessions:
+            return KeyNotBound
+        session = self.sessions[key]
+        run = self.runs.get(session.lane)
+        claimed = run is not None and run.state in {"RUNNING", "INTERRUPTING"}
+        if run is not None and claimed and session.state in {"ACTIVE", "DETACHED", "SUSPENDED"}:
+            self._reject_line(session)
+            session.state, session.deadline_ms = "CLOSING", self.now_ms + CLOSE_MS
+            run.state = "INTERRUPTING"
+            run.grace_until_ms = min(run.grace_until_ms or session.deadline_ms, session.deadline_ms)
+        elif session.state not in {"CLOSING", "ENDED"}:
+            self._end_all(session)
+        return session.state
+
     def attach(self, key: str) -> None:
         """Let one more subscriber come."""
         session = self.sessions[key]
         session.attached, session.linger_until_ms = session.attached + 1, None
-        if session.state == "DETACHED":
-            session.state = "ACTIVE"
+        if session.state in {"DETACHED", "SUSPENDED"}:
+            session.state, session.deadline_ms = "ACTIVE", None
 
     def detach(self, key: str) -> None:
         """Let one of them go."""
@@ -193,9 +242,9 @@ class Model:
     def restart(self, away_ms: int) -> None:
         """Stop, be away, and start again: nobody is attached, and every lease is whole."""
         self.now_ms += away_ms
-        self.settle_at_ms = self.now_ms + LINGER_MS
+        self.settle_at_ms = self.complete_from_ms = self.now_ms + LINGER_MS
         for session in self.sessions.values():
-            session.attached, session.linger_until_ms = 0, None
+            session.attached, session.linger_until_ms, session.noted_ms = 0, None, 0
         self._grant_all()
 
     def sweep(self, passed_ms: int) -> None:
@@ -203,6 +252,10 @@ class Model:
         self.now_ms += passed_ms
         if passed_ms > 2 * SWEEP_MS:
             self._grant_all()
+        self._sweep_runs()
+        self._sweep_sessions()
+
+    def _sweep_runs(self) -> None:
         leased = [run for run in self.runs.values() if self._is_over(run.lease_until_ms)]
         due = [run for run in self.runs.values() if self._is_over(run.due_ms())]
         for run in leased:
@@ -213,14 +266,22 @@ class Model:
         for run in due:
             if self._is_over(run.due_ms()):
                 self._expire(run)
+
+    def _sweep_sessions(self) -> None:
+        for session in self.sessions.values():
+            session.touched_ms, session.noted_ms = max(session.touched_ms, session.noted_ms), 0
         for session in self.sessions.values():
             if self._is_over(session.linger_until_ms):
                 session.linger_until_ms = None
                 self._settle(session)
+        for session in self.sessions.values():
+            if self._is_over(session.due_ms()):
+                self._come_due(session)
         if self._is_over(self.settle_at_ms):
             self.settle_at_ms = None
             for session in self.sessions.values():
-                self._settle(session)
+                if session.state == "ACTIVE":
+                    self._settle(session)
 
     def _is_over(self, at_ms: int | None) -> bool:
         return at_ms is not None and at_ms <= self.now_ms
@@ -230,7 +291,29 @@ class Model:
             if run.lease_until_ms is not None:
                 run.lease_until_ms = self.now_ms + LEASE_MS
 
+    def _is_cut(self, run: ModelRun) -> bool:
+        session, due_ms = self.sessions[run.key], run.due_ms()
+        if session.state != "CLOSING" or session.deadline_ms is None:
+            return False
+        return due_ms is None or session.deadline_ms <= due_ms
+
+    def _come_due(self, session: ModelSession) -> None:
+        """Cut a closing at once; judge who is absent only when everybody had the time to come back."""
+        if session.state == "CLOSING":
+            if self._is_cut(self.runs[session.lane]):
+                self._end_all(session)
+        elif self.now_ms >= self.complete_from_ms and session.state == "SUSPENDED":
+            session.state, session.deadline_ms = "ACTIVE" if session.attached else "DETACHED", None
+            session.quiet_since_ms = self.now_ms
+        elif self.now_ms >= self.complete_from_ms:
+            if session.attached or session.linger_until_ms is not None:
+                session.quiet_since_ms = self.now_ms
+            else:
+                self._leave(session)
+
     def _expire(self, run: ModelRun) -> None:
+        if self._is_cut(run):
+            return
         if run.claimed_at_ms is not None and self._is_over(run.claimed_at_ms + RUN_MS):
             self._end(run, "TIMED_OUT/DEADLINE")
         elif run.state == "PENDING":
@@ -239,8 +322,12 @@ class Model:
             self._end(run, "INTERRUPTED/FORCED")
 
     def _settle(self, session: ModelSession) -> None:
-        if session.state == "ACTIVE" and not session.attached and session.linger_until_ms is None:
+        if session.attached or session.linger_until_ms is not None:
+            return
+        if session.state == "ACTIVE":
             session.state = "DETACHED"
+        if session.state in {"CREATED", "DETACHED"}:
+            session.quiet_since_ms = self.now_ms
 
     def _refusal(self, run: ModelRun, token: str) -> type[SessionPlaneError] | None:
         if not run.token or run.token != token:
@@ -253,6 +340,7 @@ class Model:
     def _first_event(self, session: ModelSession) -> None:
         if session.state == "STARTING":
             session.state = "ACTIVE" if session.attached else "DETACHED"
+            session.quiet_since_ms = self.now_ms
 
     def _give_back(self, run: ModelRun) -> None:
         if run.state == "INTERRUPTING":
@@ -269,8 +357,27 @@ class Model:
         else:
             session.lane = ""
             self._promote(session)
-        if not session.lane and not session.line and session.state in {"CREATED", "STARTING"}:
-            session.state = "ENDED"
+        if not session.lane and not session.line:
+            session.quiet_since_ms = self.now_ms
+            if session.state in {"CREATED", "STARTING", "CLOSING"}:
+                self._leave(session)
+
+    def _leave(self, session: ModelSession) -> None:
+        session.state, session.deadline_ms = "ENDED", None
+
+    def _reject_line(self, session: ModelSession) -> None:
+        for run_id in session.line:
+            self.runs[run_id].state, self.runs[run_id].ending = "FINISHED", "REJECTED/SESSION_ENDED"
+        session.line.clear()
+
+    def _end_all(self, session: ModelSession) -> None:
+        self._reject_line(session)
+        if session.lane:
+            run = self.runs[session.lane]
+            outcome = "REJECTED" if run.state == "PENDING" else "INTERRUPTED"
+            run.state, run.ending, run.lease_until_ms = "FINISHED", f"{outcome}/SESSION_ENDED", None
+            session.lane = ""
+        self._leave(session)
 
     def _promote(self, session: ModelSession) -> None:
         if session.line:
