@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from sessionplane.domain.errors import Draining, Overloaded, RunNotFound
-from sessionplane.domain.events import Entry, EventKind, Place
+from sessionplane.domain.events import Entry, EventKind, Fold, Place
 from sessionplane.domain.inputs import Input, InputStage
 from sessionplane.domain.interrupts import InterruptMode, InterruptStage
 from sessionplane.domain.keys import from_stored
@@ -18,7 +18,7 @@ from sessionplane.domain.limits import Limits
 from sessionplane.domain.runs import Run, RunOutcome, RunState
 from sessionplane.domain.sessions import Session, SessionCause, SessionState
 from sessionplane.store import codec
-from sessionplane.store.contract import Committed, Pointer, ReadTx, Request, Store, Topic, Tx
+from sessionplane.store.contract import Committed, Floor, Pointer, ReadTx, Request, Store, Topic, Tx
 from sessionplane.v1.session_service_pb2 import EventBatch
 from tests.support.stores import ClosableStore, HeldWriter, OpenStore, newest
 from tests.support.values import (
@@ -113,27 +113,30 @@ class TestSessions:
             end_reason=SessionCause.EXPIRED,
             previous_session_id="p",
             superseded_by="s",
-            floor_sequence=4,
-            floor_hash=b"f",
+            compact_at_ms=NOW_MS + 3,
         )
         await add(store, given)
         found = store.read(lambda tx: tx.session(NAMESPACE, ONE))
         assert found is not None
         assert found == replace(given, change_number=found.change_number)
 
-    async def test_adding_ignores_the_head_of_the_value(self, store: Store) -> None:
+    async def test_adding_ignores_the_log_of_the_value(self, store: Store) -> None:
         """A new session's log is empty whatever the value says."""
-        await add(store, session(1, head_sequence=9, head_hash=b"x", log_bytes=9))
+        log = {"head_sequence": 9, "head_hash": b"x", "log_bytes": 9}
+        await add(store, session(1, **log, floor_sequence=5, floor_hash=b"y", floor_log_bytes=5))
         assert store.read(lambda tx: tx.head(ONE)) == START
+        assert store.read(lambda tx: tx.floor(ONE)) == Floor(START, 0, Fold())
 
-    async def test_saving_writes_all_but_the_head(self, store: Store) -> None:
-        """The head moves by appending, whatever a stale value says."""
+    async def test_saving_writes_all_but_the_log(self, store: Store) -> None:
+        """The head moves by appending and the floor by removing, whatever a stale value says."""
         await add(store, session(1))
         await store.submit(lambda tx: tx.append(ONE, created(), at_ms=NOW_MS))
-        await store.submit(lambda tx: tx.save_session(session(1, state=SessionState.STARTING)))
+        await store.submit(
+            lambda tx: tx.save_session(session(1, state=SessionState.STARTING, floor_sequence=1))
+        )
         found = store.read(lambda tx: tx.session(NAMESPACE, ONE))
         assert found is not None
-        assert (found.state, found.head_sequence) == (SessionState.STARTING, 1)
+        assert (found.state, found.head_sequence, found.floor_sequence) == (SessionState.STARTING, 1, 0)
         assert found.log_bytes == len(log(store)[0].data)
 
     async def test_each_write_of_a_session_gets_a_higher_change_number(self, store: Store) -> None:
@@ -227,6 +230,28 @@ class TestSessions:
         later = replace(before, quiet_since_ms=7, due_at_ms=9, display_name="not written")
         await store.submit(lambda tx: tx.postpone_session(later))
         assert store.read(lambda tx: tx.session(NAMESPACE, ONE)) == replace(later, display_name="")
+
+    async def test_sessions_to_compact_come_earliest_first(self, store: Store) -> None:
+        """Those whose time has come are looked at, in all namespaces; those without a time never are."""
+        late = session(2, compact_at_ms=10, namespace="other")
+        await add(store, session(1, compact_at_ms=30), late, session(3), session(4, compact_at_ms=31))
+
+        def found(limit: int) -> list[str]:
+            sessions = store.read(lambda tx: tx.sessions_to_compact(at_ms=30, limit=limit))
+            return [each.session_id for each in sessions]
+
+        assert (found(10), found(1)) == ([session_id(2), session_id(1)], [session_id(2)])
+
+    async def test_planning_a_compaction_is_no_change_of_the_session(self, store: Store) -> None:
+        """Whoever lists or watches sessions does not see it move."""
+        await add(store, session(1))
+        before = store.read(lambda tx: tx.session(NAMESPACE, ONE))
+        assert before is not None
+        for at_ms in (7, None):
+            await store.submit(lambda tx, at_ms=at_ms: tx.plan_compaction(ONE, at_ms))
+            after = store.read(lambda tx: tx.session(NAMESPACE, ONE))
+            assert after == replace(before, compact_at_ms=at_ms)
+        await store.submit(lambda tx: tx.plan_compaction(session_id(2), 7))
 
     async def test_touching_an_unknown_session_is_skipped(self, store: Store) -> None:
         """It was removed while its interaction waited."""
@@ -338,7 +363,7 @@ class TestRuns:
             last_run_sequence=7,
             output_bytes=8,
             first_sequence=9,
-            first_log_bytes=10,
+            kept_from_ms=10,
             lane_sequence=11,
             first_output_sequence=12,
             interrupt_id="i",
@@ -460,7 +485,7 @@ class TestRuns:
         """The terminal is the run's last event, and the row keeps its encoded form and sequence."""
         await add(store, session(1), run(1, due_at_ms=5))
         await say(store, "hello")
-        ended = await store.submit(lambda tx: tx.finish_run(run(1), terminal(), at_ms=NOW_MS))
+        ended = await store.submit(lambda tx: tx.finish_run(run(1), terminal()))
         last = log(store)[-1]
         assert (last.kind, last.run_id, last.sequence) == (EventKind.RUN_TERMINAL, run(1).run_id, 2)
         assert (ended.state, ended.outcome) == (RunState.FINISHED, RunOutcome.SUCCEEDED)
@@ -471,17 +496,17 @@ class TestRuns:
     async def test_a_second_terminal_is_refused(self, store: Store) -> None:
         """Even a use case that forgot to look cannot write one."""
         await add(store, session(1), run(1))
-        await store.submit(lambda tx: tx.finish_run(run(1), terminal(), at_ms=NOW_MS))
-        await refused(store, lambda tx: tx.finish_run(run(1), terminal(), at_ms=NOW_MS), KeyError)
+        await store.submit(lambda tx: tx.finish_run(run(1), terminal()))
+        await refused(store, lambda tx: tx.finish_run(run(1), terminal()), KeyError)
 
     async def test_a_refused_terminal_cannot_be_swallowed(self, store: Store) -> None:
         """A use case that goes on after the refusal is rolled back all the same."""
         await add(store, session(1), run(1))
-        await store.submit(lambda tx: tx.finish_run(run(1), terminal(), at_ms=NOW_MS))
+        await store.submit(lambda tx: tx.finish_run(run(1), terminal()))
 
         def use_case(tx: Tx) -> None:
             with pytest.raises(KeyError):
-                tx.finish_run(run(1), terminal(), at_ms=NOW_MS)
+                tx.finish_run(run(1), terminal())
 
         await refused(store, use_case, KeyError)
 
@@ -705,8 +730,7 @@ class TestLogs:
         await add(store, session(1))
         await say(store, "a", "b", "c")
         second = log(store)[1]
-        floor = {"floor_sequence": 2, "floor_hash": second.chain}
-        await store.submit(lambda tx: tx.save_session(session(1, **floor)))
+        await store.submit(lambda tx: tx.remove_events(ONE, through=2, bytes_max=1 << 20))
         assert store.read(lambda tx: tx.place(ONE, 2)) == Place(2, second.chain)
         assert store.read(lambda tx: tx.place(ONE, 1)) is None
         assert store.read(lambda tx: tx.place(ONE, 0)) is None

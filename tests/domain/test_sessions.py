@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import pytest
 
 from sessionplane.domain.errors import InvalidTransition
-from sessionplane.domain.limits import DEFAULT
+from sessionplane.domain.limits import DEFAULT, Limits
 from sessionplane.domain.sessions import (
     TRANSITIONS,
     SessionCause,
     SessionState,
     allows,
+    compact_at_ms,
     due_at_ms,
     next_state,
 )
@@ -154,7 +156,23 @@ def test_an_interaction_in_the_future_keeps_no_session_alive() -> None:
 
 
 def test_the_rows_of_a_deleted_session_are_kept_for_a_while() -> None:
-    """Whatever its state was."""
+    """Nothing of its life is due any more; what is left of it is retention's."""
     one = session(state=SessionState.ENDED, quiet_since_ms=QUIET_MS, deleted_at_ms=QUIET_MS + 9)
-    due_ms = due_at_ms(one, judged_ms=QUIET_MS, limits=DEFAULT)
-    assert due_ms == QUIET_MS + 9 + DEFAULT.deleted_ttl_ms
+    assert due_at_ms(one, judged_ms=QUIET_MS, limits=DEFAULT) is None
+    for planned in (None, QUIET_MS):
+        kept = replace(one, compact_at_ms=planned)
+        compact_ms = compact_at_ms(kept, judged_ms=QUIET_MS, limits=DEFAULT)
+        assert compact_ms == QUIET_MS + 9 + DEFAULT.deleted_ttl_ms
+
+
+@pytest.mark.parametrize("planned", [None, QUIET_MS + 5])
+def test_retention_looks_at_a_log_that_is_too_long_now(planned: int | None) -> None:
+    """What was removed does not count; at its bounds a log is looked at when that was planned, if it was."""
+    limits = Limits(log_events_max=10, log_bytes_max=1_000)
+    full = session(
+        head_sequence=17, floor_sequence=7, log_bytes=1_700, floor_log_bytes=700, compact_at_ms=planned
+    )
+    assert (full.log_events, full.log_size) == (10, 1_000)
+    assert compact_at_ms(full, judged_ms=QUIET_MS, limits=limits) == planned
+    for over in (replace(full, head_sequence=18), replace(full, log_bytes=1_701)):
+        assert compact_at_ms(over, judged_ms=QUIET_MS, limits=limits) == QUIET_MS

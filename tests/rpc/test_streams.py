@@ -17,7 +17,7 @@ from sessionplane.domain.tokens import parse_resume_token
 from sessionplane.live.feed import Bookmark, End, Feed
 from sessionplane.live.tail import Slice
 from sessionplane.plane.streams import Opening, StreamRequest
-from sessionplane.rpc.streams import BATCH_TAG, _Frames, varint
+from sessionplane.rpc.streams import BATCH_TAG, _Frames
 from sessionplane.store import codec
 from sessionplane.v1 import session_pb2
 from sessionplane.v1 import session_service_pb2 as pb
@@ -50,7 +50,7 @@ def ranges(*frames: bytes) -> list[tuple[int, int]]:
 def test_a_length_is_encoded_as_the_library_does(number: int) -> None:
     """A varint of ours is the varint behind a tag of the library's."""
     message = pb.StreamEventsResponse(after_sequence=number)
-    assert message.SerializeToString() == (b"\x10" + varint(number) if number else b"")
+    assert message.SerializeToString() == (b"\x10" + codec.varint(number) if number else b"")
 
 
 @given(st.lists(st.text(max_size=40), min_size=1, max_size=20), st.integers(1, 2**40))
@@ -66,7 +66,7 @@ def test_a_batch_is_what_the_library_would_write(texts: list[str], sequence: int
         resume_token="t", after_sequence=sequence - 1, through_sequence=sequence + 20
     )
     data = b"".join(entries)
-    frame = head.SerializeToString() + BATCH_TAG + varint(len(data)) + data
+    frame = head.SerializeToString() + BATCH_TAG + codec.varint(len(data)) + data
     head.batch.events.extend(codec.decode(entry) for entry in entries)
     assert frame == head.SerializeToString()
     assert parsed(frame) == head

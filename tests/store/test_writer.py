@@ -146,7 +146,7 @@ async def test_an_error_that_a_use_case_keeps_to_itself_still_fails_its_group(st
             too_large(tx)
         with pytest.raises(sqlite3.OperationalError):
             tx.append(ONE, created(), at_ms=NOW_MS)
-            tx.head(ONE)
+            tx.floor(ONE)
 
     results = await together(store, lambda tx: tx.append(ONE, created(), at_ms=NOW_MS), hiding)
     assert all(isinstance(each, sqlite3.OperationalError) for each in results)

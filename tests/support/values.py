@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from sessionplane.domain.events import OutputDelta, SessionChanged
+from sessionplane.domain.events import OutputDelta, SessionChanged, SessionMoved
 from sessionplane.domain.inputs import Input
 from sessionplane.domain.interrupts import Interrupt, InterruptMode, InterruptStage
 from sessionplane.domain.keys import SessionKey, from_stored
 from sessionplane.domain.runs import Run, RunCause, RunOutcome, RunState, RunTerminal
-from sessionplane.domain.sessions import Session, SessionCause, SessionState
+from sessionplane.domain.sessions import MoveReason, Session, SessionCause, SessionState
 
 NOW_MS = 1_700_000_000_000
 NAMESPACE = "default"
@@ -101,6 +101,19 @@ def created() -> SessionChanged:
     return SessionChanged(
         from_state=None, to_state=SessionState.CREATED, cause=SessionCause.CREATED, generation=1
     )
+
+
+def changed(state: SessionState, *, generation: int = 1) -> SessionChanged:
+    """Return an event that moves a session to a state."""
+    return SessionChanged(
+        from_state=SessionState.CREATED, to_state=state, cause=SessionCause.RUN_CLAIMED, generation=generation
+    )
+
+
+def moved(rest: str, *, holds: bool) -> SessionMoved:
+    """Return an event that gives a key of agent main to a session, or takes it away."""
+    reason = MoveReason.CREATED if holds else MoveReason.RESET
+    return SessionMoved(key=key(rest), reason=reason, holds=holds)
 
 
 def delta(text: str, offset: int = 0) -> OutputDelta:

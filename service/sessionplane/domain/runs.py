@@ -185,10 +185,10 @@ class Run:
 
     `due_at_ms` is the next moment at which the server acts by itself (a deadline, or the end of an
     interrupt's grace); `pending_ms` sums the time in PENDING before the present stay, which began at
-    `pending_since_ms`. A lease is `lease_confirmed` once its holder was heard under this epoch. Places in the log:
-    `first_sequence` recorded the input, when the log had `first_log_bytes`; at `lane_sequence` the run left the
-    line; `first_output_sequence` is what its runner published first. `injected` counts the inputs that it was ever
-    given beside its own.
+    `pending_since_ms`. `kept_from_ms` is the judged time of its end, from which retention counts; `finished_at_ms` is
+    that time as people read it. A lease is `lease_confirmed` once its holder was heard under this epoch. Places in the
+    log: `first_sequence` recorded the input; at `lane_sequence` the run left the line; `first_output_sequence` is what
+    its runner published first. `injected` counts the inputs that it was ever given beside its own.
     """
 
     run_id: str
@@ -208,6 +208,7 @@ class Run:
     pending_since_ms: int | None = None
     claimed_at_ms: int | None = None
     finished_at_ms: int | None = None
+    kept_from_ms: int | None = None
     due_at_ms: int | None = None
     runner_id: str = ""
     lease_epoch: int = 0
@@ -217,7 +218,6 @@ class Run:
     last_run_sequence: int = 0
     output_bytes: int = 0
     first_sequence: int = 0
-    first_log_bytes: int = 0
     lane_sequence: int = 0
     first_output_sequence: int = 0
     injected: int = 0

@@ -185,9 +185,11 @@ def allows(state: SessionState, cause: SessionCause) -> bool:
 class Session:
     """One conversation as its row says. Times are Unix milliseconds.
 
-    The head (`head_sequence`, `head_hash`, `log_bytes`) belongs to the log: only appending moves it. `quiet_since_ms`
-    is the latest of its birth, the last detach, the last run's end and its own end; `deadline_at_ms` when a suspension
-    or a closing ends; `due_at_ms` the next moment at which the server acts by itself, as `due_at_ms()` says.
+    The head (`head_sequence`, `head_hash`, and `log_bytes`, all that was ever appended) belongs to the log: only
+    appending moves it. So does the floor, which only removing moves. `quiet_since_ms` is the latest of its birth, the
+    last detach, the last run's end and its own end; `deadline_at_ms` when a suspension or a closing ends; `due_at_ms`
+    the next moment at which the server acts by itself, as `due_at_ms()` says; `compact_at_ms` the next one at which
+    retention looks at it, as `compact_at_ms()` says and whoever ends a run.
     """
 
     session_id: str
@@ -219,6 +221,8 @@ class Session:
     log_bytes: int = 0
     floor_sequence: int = 0
     floor_hash: bytes = b""
+    floor_log_bytes: int = 0
+    compact_at_ms: int | None = None
 
     @property
     def running(self) -> bool:
@@ -229,6 +233,16 @@ class Session:
     def etag(self) -> str:
         """What differs after every change that `updated_at_ms` shows."""
         return f"{self.change_number:x}"
+
+    @property
+    def log_events(self) -> int:
+        """How many events its log holds."""
+        return self.head_sequence - self.floor_sequence
+
+    @property
+    def log_size(self) -> int:
+        """How many bytes its log holds."""
+        return self.log_bytes - self.floor_log_bytes
 
 
 def _expires_at_ms(session: Session, judged_ms: int, limits: Limits) -> int | None:
@@ -263,9 +277,22 @@ _DUE: Mapping[SessionState, Callable[[Session, int, Limits], int | None]] = Mapp
 def due_at_ms(session: Session, *, judged_ms: int, limits: Limits) -> int | None:
     """Return when the server acts on the session by itself; None if it only waits for others.
 
-    An interaction that lies in the future is ignored: a clock was set back since.
+    An interaction that lies in the future is ignored: a clock was set back since. A deleted session has no life left
+    to act on; its rows are retention's.
+    """
+    if session.deleted_at_ms is not None:
+        return None
+    rule = _DUE.get(session.state)
+    return rule(session, judged_ms, limits) if rule else None
+
+
+def compact_at_ms(session: Session, *, judged_ms: int, limits: Limits) -> int | None:
+    """Return when retention looks at the session next: at its log, or once it is deleted at all its rows.
+
+    At a log that is over its bounds it looks now. Else what was planned stays.
     """
     if session.deleted_at_ms is not None:
         return session.deleted_at_ms + limits.deleted_ttl_ms
-    rule = _DUE.get(session.state)
-    return rule(session, judged_ms, limits) if rule else None
+    if session.log_events > limits.log_events_max or session.log_size > limits.log_bytes_max:
+        return judged_ms
+    return session.compact_at_ms

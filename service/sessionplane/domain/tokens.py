@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from struct import Struct
 from zlib import crc32
 
-from sessionplane.domain.errors import PageTokenInvalid, TokenInvalid
+from sessionplane.domain.errors import PageTokenInvalid, TokenCompacted, TokenInvalid
+from sessionplane.domain.events import Place
 
 SESSION_PREFIX = "ses_"
 TOKEN_VERSION = 1
@@ -41,6 +42,12 @@ class ResumeToken:
     def encode(self) -> str:
         """Return the text that callers get."""
         return TokenWriter(store_id=self.store_id, session_id=self.session_id).at(self.sequence, self.chain)
+
+
+def compacted(store_id: str, session_id: str, floor: Place) -> TokenCompacted:
+    """Return the refusal of a place below a log's floor, with the token of the floor itself."""
+    token = TokenWriter(store_id=store_id, session_id=session_id).at(*floor)
+    return TokenCompacted(floor_token=token)
 
 
 class TokenWriter:

@@ -20,6 +20,7 @@ from sessionplane.domain.sessions import (
     SessionCause,
     SessionState,
     Visibility,
+    compact_at_ms,
     due_at_ms,
     next_state,
 )
@@ -196,8 +197,8 @@ def take_key(
 
 
 def save(tx: Tx, session: Session, context: Context) -> Session:
-    """Write a session with the next moment at which the server acts on it: nobody writes one otherwise. Returns it as
-    written.
+    """Write a session with the next moments at which the server acts on it and at which retention looks at it: nobody
+    writes one otherwise. Returns it as written.
     """
     session = _with_due(replace(session, updated_at_ms=context.now_ms), context)
     tx.save_session(session)
@@ -225,7 +226,10 @@ def postpone(tx: Tx, session: Session, context: Context) -> None:
 
 def _with_due(session: Session, context: Context) -> Session:
     due_ms = due_at_ms(session, judged_ms=context.judged_ms, limits=context.limits)
-    return session if due_ms == session.due_at_ms else replace(session, due_at_ms=due_ms)
+    compact_ms = compact_at_ms(session, judged_ms=context.judged_ms, limits=context.limits)
+    if (due_ms, compact_ms) == (session.due_at_ms, session.compact_at_ms):
+        return session
+    return replace(session, due_at_ms=due_ms, compact_at_ms=compact_ms)
 
 
 def move(

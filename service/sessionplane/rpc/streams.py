@@ -123,7 +123,7 @@ class _Frames:
 
     def _batch(self, after: Place, piece: Slice) -> bytes:
         head = self._head(after, piece.through).SerializeToString()
-        return b"".join((head, BATCH_TAG, varint(len(piece.data)), piece.data))
+        return b"".join((head, BATCH_TAG, codec.varint(len(piece.data)), piece.data))
 
     def progress(self, piece: Bookmark) -> bytes:
         """Show a sign of life, with the session's state now."""
@@ -169,16 +169,6 @@ class _Frames:
     def _move(self, through: Place) -> Place:
         before, self._accounted = self._accounted, through
         return before
-
-
-def varint(number: int) -> bytes:
-    """Encode a length as protobuf does: seven bits a byte, the lowest first."""
-    encoded = bytearray()
-    while number >= 1 << 7:
-        encoded.append(number & 0x7F | 0x80)
-        number >>= 7
-    encoded.append(number)
-    return bytes(encoded)
 
 
 def _stall_guard(feed: Feed) -> asyncio.Event:

@@ -60,6 +60,41 @@ def encode(
     return batch.SerializeToString()
 
 
+def encode_ended(session_id: str, sequence: int, run_id: str, at_ms: int, terminal: bytes) -> bytes:
+    """Return the entry of a terminal that is encoded already: the same bytes whenever it is asked for.
+
+    It is put together by hand, since encoding a message again may order its maps otherwise; `run_terminal` is the
+    last field of an event, so it comes last.
+    """
+    event = event_pb2.Event(
+        session_id=session_id,
+        sequence=sequence,
+        run_id=run_id,
+        kind=_EVENT_KIND[events.EventKind.RUN_TERMINAL],
+    )
+    event.time.FromMilliseconds(at_ms)
+    return _field(_EVENTS_TAG, event.SerializeToString() + _field(_TERMINAL_TAG, terminal))
+
+
+def _field(tag: bytes, content: bytes) -> bytes:
+    return tag + varint(len(content)) + content
+
+
+def varint(number: int) -> bytes:
+    """Encode a length as protobuf does: seven bits a byte, the lowest first."""
+    encoded = bytearray()
+    while number >= 1 << 7:
+        encoded.append(number & 0x7F | 0x80)
+        number >>= 7
+    encoded.append(number)
+    return bytes(encoded)
+
+
+_DELIMITED = 2
+_EVENTS_TAG = varint(EventBatch.EVENTS_FIELD_NUMBER << 3 | _DELIMITED)
+_TERMINAL_TAG = varint(event_pb2.Event.RUN_TERMINAL_FIELD_NUMBER << 3 | _DELIMITED)
+
+
 def decode(data: bytes) -> event_pb2.Event:
     """Return the event of an entry."""
     return EventBatch.FromString(data).events[0]

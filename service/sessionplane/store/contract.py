@@ -79,6 +79,28 @@ class Violations(NamedTuple):
     examples: Sequence[str]
 
 
+class Floor(NamedTuple):
+    """Where a log begins: the place, the bytes that were removed up to it, and what those events added up to."""
+
+    place: Place
+    log_bytes: int
+    fold: Fold
+
+
+class Kept(NamedTuple):
+    """A run whose events stay: where it begins in its log, and since when its end is kept; None: unfinished."""
+
+    first_sequence: int
+    kept_from_ms: int | None
+
+
+class Extent(NamedTuple):
+    """How much of a log is meant."""
+
+    events: int
+    bytes: int
+
+
 class ReadTx(Protocol):
     """One consistent snapshot."""
 
@@ -124,6 +146,9 @@ class ReadTx(Protocol):
 
     def sessions_due(self, state: str, *, at_ms: int, limit: int) -> list[Session]:
         """Return sessions of all namespaces in a state whose due_at_ms is at or before the moment, earliest first."""
+
+    def sessions_to_compact(self, *, at_ms: int, limit: int) -> list[Session]:
+        """Return sessions of all namespaces whose compact_at_ms is at or before the moment, earliest first."""
 
     def run(self, namespace: str, run_id: str) -> Run | None:
         """Return the run, or None if this namespace has none of that id."""
@@ -174,17 +199,41 @@ class ReadTx(Protocol):
     def head(self, session_id: str) -> Place:
         """Return the newest place of a session's log. Raises KeyError for an unknown session."""
 
+    def log_bytes(self, session_id: str) -> int:
+        """Return the bytes that were ever appended to a log. Raises KeyError for an unknown session."""
+
+    def floor(self, session_id: str) -> Floor:
+        """Return where a session's log begins. Raises KeyError for an unknown session."""
+
     def place(self, session_id: str, sequence: int) -> Place | None:
         """Return the place behind `sequence` (0 is the place before the first event, with an empty chain;
         the floor's place is known too), or None if the log does not reach it or no longer holds it.
         """
 
-    def floor_state(self, session_id: str) -> Fold:
-        """Return what the removed part of a log adds up to; nothing was removed: what no event adds up to."""
-
     def entries(self, session_id: str, *, after: Place, limit: int, bytes_max: int) -> list[Entry]:
         """Return the entries behind a place, in order: at most `limit`, and no more bytes than `bytes_max`
-        except that a single larger one comes alone. Raises Checksum if one does not fit the chain.
+        except that a single larger one comes alone.
+
+        Raises TokenCompacted if the place is below the floor, Checksum if an entry is missing above it or does not
+        fit the chain.
+        """
+
+    def first_kept(
+        self, session_id: str, *, after: int, through: int, ended_after_ms: int | None
+    ) -> Kept | None:
+        """Return the first run recorded in (after, through] of a log that is unfinished, or whose end is kept since
+        later than the moment; None asks for unfinished ones only.
+        """
+
+    def has_run_behind(self, session_id: str, sequence: int) -> bool:
+        """Say whether a run was recorded behind a place of a log."""
+
+    def last_terminal(self, session_id: str) -> int:
+        """Return the sequence of the newest terminal in a log, 0 if it holds none."""
+
+    def terminal_data(self, run: Run) -> bytes:
+        """Return the entry's data of a finished run's terminal, as it was appended, whether or not the log still
+        has it.
         """
 
     def output_text(self, run: Run, *, bytes_max: int) -> tuple[str, bool]:
@@ -203,10 +252,10 @@ class Tx(ReadTx, Protocol):
         """Write what the database says about itself under a name."""
 
     def add_session(self, session: Session) -> None:
-        """Insert a session. Its log is empty; the head fields of the value are ignored."""
+        """Insert a session. Its log is empty; the head and floor fields of the value are ignored."""
 
     def save_session(self, session: Session) -> None:
-        """Write all fields but the head's, under a new change number."""
+        """Write all fields but the head's and the floor's, under a new change number."""
 
     def touch_session(self, namespace: str, session_id: str, *, interaction_at_ms: int) -> None:
         """Move the last interaction forward, never back. Changes nothing else; unknown ids are skipped."""
@@ -233,7 +282,7 @@ class Tx(ReadTx, Protocol):
     def save_run(self, run: Run) -> None:
         """Write all fields of a run."""
 
-    def finish_run(self, run: Run, terminal: RunTerminal, *, at_ms: int) -> Run:
+    def finish_run(self, run: Run, terminal: RunTerminal) -> Run:
         """Append the run's terminal, its last event, and write the run with it. Returns the run as written:
         FINISHED, with outcome, encoded terminal and its sequence. A second terminal is impossible: the store
         refuses it with an error that rolls the transaction back.
@@ -257,6 +306,27 @@ class Tx(ReadTx, Protocol):
         """Append an event and return its sequence: one more than the head, which it moves. The event is
         encoded here, once.
         """
+
+    def remove_events(self, session_id: str, *, through: int, bytes_max: int) -> Extent:
+        """Remove the oldest events of a log up to `through`, or fewer if they hold more bytes (a single larger one
+        goes alone), and move the floor there. Nobody is shown a change, so there is no change number.
+
+        Raises Checksum if one of them does not fit the chain, KeyError for an unknown session.
+        """
+
+    def remove_rows(self, session_id: str, *, limit: int, bytes_max: int) -> int:
+        """Remove some of what hangs on a session: inputs, interrupts, runs, and events when these are gone. At most
+        `limit` rows, or fewer if they hold more bytes (a single larger one goes alone). Returns how many; 0: nothing
+        is left. Where the log begins is not kept up to date: the session is to be removed.
+        """
+
+    def remove_session(self, session: Session) -> None:
+        """Remove a session's row, on which nothing hangs, and keep its change number as its namespace's floor. Raises
+        KeyError for an unknown session.
+        """
+
+    def plan_compaction(self, session_id: str, at_ms: int | None) -> None:
+        """Write when retention looks at a session next, None for never. Unknown ids are skipped."""
 
     def remember(self, request: Request) -> None:
         """Insert a request id. A second one of the same scope is an error that rolls back."""

@@ -13,17 +13,18 @@ import sqlite3
 from contextlib import closing
 from hashlib import blake2b
 
-from sessionplane.domain.errors import Checksum
-from sessionplane.domain.events import Entry, Fold, Place
+from sessionplane.domain.errors import Checksum, SessionPlaneError
+from sessionplane.domain.events import Entry, Place
 from sessionplane.domain.inputs import Input, InputStage
 from sessionplane.domain.interrupts import Interrupt
 from sessionplane.domain.keys import SessionKey
 from sessionplane.domain.listing import SessionFilter
 from sessionplane.domain.runs import Run
 from sessionplane.domain.sessions import Session
+from sessionplane.domain.tokens import compacted
 from sessionplane.store import codec, rows
 from sessionplane.store import statements as sql
-from sessionplane.store.contract import Pointer, Request, SessionPage, Violations
+from sessionplane.store.contract import Floor, Kept, Pointer, Request, SessionPage, Violations
 from sessionplane.store.invariants import INVARIANTS, counted, examples
 from sessionplane.store.selecting import narrowed
 
@@ -103,6 +104,10 @@ class SqliteReadTx:
         found = self._query(sql.SESSIONS_DUE, (str(state), at_ms, limit))
         return [rows.session_of(row) for row in found.fetchall()]
 
+    def sessions_to_compact(self, *, at_ms: int, limit: int) -> list[Session]:
+        found = self._query(sql.SESSIONS_TO_COMPACT, (at_ms, limit))
+        return [rows.session_of(row) for row in found.fetchall()]
+
     def run(self, namespace: str, run_id: str) -> Run | None:
         return self._run_or_none(sql.RUN, (namespace, run_id))
 
@@ -165,18 +170,26 @@ class SqliteReadTx:
             raise KeyError(session_id)
         return Place(row[0], row[1])
 
+    def log_bytes(self, session_id: str) -> int:
+        row = self._row(sql.HEAD, (session_id,))
+        if row is None:
+            raise KeyError(session_id)
+        return int(row[2])
+
+    def floor(self, session_id: str) -> Floor:
+        row = self._row(sql.FLOOR, (session_id,))
+        if row is None:
+            raise KeyError(session_id)
+        return rows.floor_of(row)
+
     def place(self, session_id: str, sequence: int) -> Place | None:
         floor = self._row(sql.FLOOR, (session_id,))
         if floor is None or sequence < floor[0]:
             return None
         if sequence == floor[0]:
-            return Place(*floor)
+            return Place(floor[0], floor[1])
         row = self._row(sql.CHAIN, (session_id, sequence))
         return None if row is None else Place(sequence, row[0])
-
-    def floor_state(self, session_id: str) -> Fold:
-        row = self._row(sql.FLOOR_STATE, (session_id,))
-        return Fold() if row is None else rows.fold_of(row)
 
     def entries(self, session_id: str, *, after: Place, limit: int, bytes_max: int) -> list[Entry]:
         found: list[Entry] = []
@@ -189,11 +202,29 @@ class SqliteReadTx:
                     return found
                 sequence, chain = sequence + 1, next_chain(chain, entry.data)
                 if entry.sequence != sequence or entry.chain != chain:
-                    raise Checksum(session_id=session_id, sequence=sequence)
+                    raise self._broken(session_id, after, sequence)
                 found.append(entry)
         if len(found) < limit:
-            self._check_end(session_id, sequence)
+            self._check_end(session_id, after, sequence)
         return found
+
+    def first_kept(
+        self, session_id: str, *, after: int, through: int, ended_after_ms: int | None
+    ) -> Kept | None:
+        since_ms = _INTEGER_MAX if ended_after_ms is None else ended_after_ms
+        row = self._row(sql.FIRST_KEPT, (session_id, after, through, since_ms))
+        return None if row is None else Kept(*row)
+
+    def has_run_behind(self, session_id: str, sequence: int) -> bool:
+        return self._row(sql.RUN_BEHIND, (session_id, sequence)) is not None
+
+    def last_terminal(self, session_id: str) -> int:
+        row = self._row(sql.LAST_TERMINAL, (session_id,))
+        return (row and row[0]) or 0
+
+    def terminal_data(self, run: Run) -> bytes:
+        at_ms = run.finished_at_ms or 0
+        return codec.encode_ended(run.session_id, run.terminal_sequence, run.run_id, at_ms, run.terminal)
 
     def output_text(self, run: Run, *, bytes_max: int) -> tuple[str, bool]:
         if not run.first_output_sequence:
@@ -215,11 +246,18 @@ class SqliteReadTx:
         found = self._query(examples(asked), (limit,)).fetchall() if total else []
         return Violations(total, [str(row[0]) for row in found])
 
-    def _check_end(self, session_id: str, sequence: int) -> None:
+    def _check_end(self, session_id: str, after: Place, sequence: int) -> None:
         """Refuse a log whose last entries are gone: waiting for them would never end."""
         row = self._row(sql.HEAD, (session_id,))
         if row is not None and row[0] > sequence:
-            raise Checksum(session_id=session_id, sequence=sequence + 1)
+            raise self._broken(session_id, after, sequence + 1)
+
+    def _broken(self, session_id: str, after: Place, sequence: int) -> SessionPlaneError:
+        """Say why a log does not go on behind `after` with this sequence: retention was there, or damage."""
+        row = self._row(sql.FLOOR, (session_id,))
+        if row is not None and after.sequence < row[0]:
+            return compacted(self._store_id, session_id, Place(row[0], row[1]))
+        return Checksum(session_id=session_id, sequence=sequence)
 
     def _run_or_none(self, statement: str, values: rows.Row) -> Run | None:
         row = self._row(statement, values)

@@ -13,13 +13,13 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from sessionplane.domain.events import Entry, EventKind, Fold
+from sessionplane.domain.events import Entry, EventKind, Fold, Place
 from sessionplane.domain.inputs import Input, InputStage
 from sessionplane.domain.interrupts import Interrupt, InterruptMode, InterruptStage
 from sessionplane.domain.keys import SessionKey, from_stored
 from sessionplane.domain.runs import Run, RunOutcome, RunState
 from sessionplane.domain.sessions import Session, SessionCause, SessionState, Visibility
-from sessionplane.store.contract import Pointer, Request
+from sessionplane.store.contract import Floor, Pointer, Request
 
 Row = tuple[Any, ...]
 """What SQLite answers with. The tables are STRICT, so a column's type is the one that the schema names."""
@@ -48,7 +48,7 @@ def session_of(row: Row) -> Session:
         display_name, visibility, created_at_ms, started_at_ms, last_interaction_at_ms, updated_at_ms,
         ended_at_ms, end_reason, quiet_since_ms, deadline_at_ms, due_at_ms, deleted_at_ms,
         previous_session_id, superseded_by, change_number, head_sequence, head_hash, log_bytes,
-        floor_sequence, floor_hash,
+        floor_sequence, floor_hash, floor_log_bytes, compact_at_ms,
     ) = row  # fmt: skip
     return Session(
         session_id=session_id,
@@ -80,11 +80,13 @@ def session_of(row: Row) -> Session:
         log_bytes=log_bytes,
         floor_sequence=floor_sequence,
         floor_hash=floor_hash,
+        floor_log_bytes=floor_log_bytes,
+        compact_at_ms=compact_at_ms,
     )
 
 
 def session_row(session: Session, change_number: int) -> Row:
-    """Return what `statements.ADD_SESSION` and `SAVE_SESSION` bind: all but the head."""
+    """Return what `statements.ADD_SESSION` and `SAVE_SESSION` bind: all but the head and the floor."""
     return (
         None if session.key is None else session.key.text,
         "" if session.key is None else session.key.kind.value,
@@ -108,8 +110,7 @@ def session_row(session: Session, change_number: int) -> Row:
         session.deleted_at_ms,
         session.previous_session_id,
         session.superseded_by,
-        session.floor_sequence,
-        session.floor_hash,
+        session.compact_at_ms,
         change_number,
         session.session_id,
         session.namespace,
@@ -132,10 +133,9 @@ def run_of(row: Row) -> Run:
     (
         run_id, namespace, session_id, generation, state, pool, place, input_, fingerprint, labels,
         created_at_ms, start_timeout_ms, run_timeout_ms, pending_ms, pending_since_ms, claimed_at_ms,
-        finished_at_ms, due_at_ms, runner_id, lease_epoch, lease_token, lease_ms, lease_confirmed,
-        last_run_sequence, output_bytes, first_sequence, first_log_bytes, lane_sequence,
-        first_output_sequence, injected, interrupt_id, outcome, terminal, terminal_sequence, report_fingerprint,
-        late_fingerprint,
+        finished_at_ms, kept_from_ms, due_at_ms, runner_id, lease_epoch, lease_token, lease_ms, lease_confirmed,
+        last_run_sequence, output_bytes, first_sequence, lane_sequence, first_output_sequence, injected, interrupt_id,
+        outcome, terminal, terminal_sequence, report_fingerprint, late_fingerprint,
     ) = row  # fmt: skip
     return Run(
         run_id=run_id,
@@ -155,6 +155,7 @@ def run_of(row: Row) -> Run:
         pending_since_ms=pending_since_ms,
         claimed_at_ms=claimed_at_ms,
         finished_at_ms=finished_at_ms,
+        kept_from_ms=kept_from_ms,
         due_at_ms=due_at_ms,
         runner_id=runner_id,
         lease_epoch=lease_epoch,
@@ -164,7 +165,6 @@ def run_of(row: Row) -> Run:
         last_run_sequence=last_run_sequence,
         output_bytes=output_bytes,
         first_sequence=first_sequence,
-        first_log_bytes=first_log_bytes,
         lane_sequence=lane_sequence,
         first_output_sequence=first_output_sequence,
         injected=injected,
@@ -194,6 +194,7 @@ def run_row(run: Run) -> Row:
         run.pending_since_ms,
         run.claimed_at_ms,
         run.finished_at_ms,
+        run.kept_from_ms,
         run.due_at_ms,
         run.runner_id,
         run.lease_epoch,
@@ -203,7 +204,6 @@ def run_row(run: Run) -> Row:
         run.last_run_sequence,
         run.output_bytes,
         run.first_sequence,
-        run.first_log_bytes,
         run.lane_sequence,
         run.first_output_sequence,
         run.injected,
@@ -357,12 +357,6 @@ def request_row(request: Request) -> Row:
     )
 
 
-def fold_of(row: Row) -> Fold:
-    """Return what a row of `statements.FLOOR_STATE` says that the removed part of a log adds up to."""
-    (encoded,) = row
-    return Fold(**json.loads(encoded)) if encoded else Fold()
-
-
 def entry_of(row: Row) -> Entry:
     """Return the entry of a row of `statements.ENTRIES`."""
     sequence, run_id, kind, data, chain = row
@@ -373,6 +367,18 @@ def entry_row(session_id: str, entry: Entry) -> Row:
     """Return what `statements.APPEND` binds."""
     sequence, run_id, kind, data, chain = entry
     return (session_id, sequence, run_id, kind.value, data, chain)
+
+
+def floor_of(row: Row) -> Floor:
+    """Return the floor of a row of `statements.FLOOR`."""
+    sequence, chain, log_bytes, fold = row
+    return Floor(Place(sequence, chain), log_bytes, Fold(**json.loads(fold)) if fold else Fold())
+
+
+def floor_row(session_id: str, floor: Floor) -> Row:
+    """Return what `statements.RAISE_FLOOR` binds."""
+    fold = json.dumps(floor.fold._asdict(), ensure_ascii=False, separators=(",", ":"))
+    return (*floor.place, floor.log_bytes, fold, session_id)
 
 
 def _labels_of(text: str) -> dict[str, str]:

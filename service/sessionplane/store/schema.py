@@ -32,11 +32,13 @@ _TABLES = (
     ) STRICT, WITHOUT ROWID
     """,
     # The newest change number of each namespace. A row of its own, since the session that bore the newest
-    # number may be removed, and a number must never come twice.
+    # number may be removed, and a number must never come twice. The floor is the highest number of a session
+    # that was removed: who has seen less cannot learn of it from the rows.
     """
     CREATE TABLE namespaces (
         namespace TEXT NOT NULL PRIMARY KEY,
-        change_number INTEGER NOT NULL
+        change_number INTEGER NOT NULL,
+        floor_change_number INTEGER NOT NULL DEFAULT 0
     ) STRICT, WITHOUT ROWID
     """,
     # The pointers: the only truth about who holds a key. `spelling` is what the pointer was made from, so that
@@ -52,8 +54,9 @@ _TABLES = (
     ) STRICT, WITHOUT ROWID
     """,
     # `key` is the label of the key that a session holds or held; `kind` is the key's, written with it since lists
-    # ask for it, and '' without a key. A floor is the end of what retention
-    # removed: its sequence, its chain hash, and the encoded fold of the log there.
+    # ask for it, and '' without a key. A floor is the end of what retention removed: its sequence, its chain hash,
+    # the bytes that were removed, and the fold of the log there as JSON. `compact_at_ms` is when retention looks at
+    # the session next.
     """
     CREATE TABLE sessions (
         session_id TEXT NOT NULL PRIMARY KEY,
@@ -83,7 +86,9 @@ _TABLES = (
         log_bytes INTEGER NOT NULL DEFAULT 0,
         floor_sequence INTEGER NOT NULL DEFAULT 0,
         floor_hash BLOB NOT NULL DEFAULT x'',
-        floor_state BLOB NOT NULL DEFAULT x'',
+        floor_log_bytes INTEGER NOT NULL DEFAULT 0,
+        floor_state TEXT NOT NULL DEFAULT '',
+        compact_at_ms INTEGER,
         visibility TEXT NOT NULL DEFAULT 'VISIBLE',
         display_name TEXT NOT NULL DEFAULT '',
         labels TEXT NOT NULL DEFAULT '{}'
@@ -108,6 +113,7 @@ _TABLES = (
         pending_since_ms INTEGER,
         claimed_at_ms INTEGER,
         finished_at_ms INTEGER,
+        kept_from_ms INTEGER,
         due_at_ms INTEGER,
         runner_id TEXT NOT NULL,
         lease_epoch INTEGER NOT NULL,
@@ -117,7 +123,6 @@ _TABLES = (
         last_run_sequence INTEGER NOT NULL,
         output_bytes INTEGER NOT NULL,
         first_sequence INTEGER NOT NULL,
-        first_log_bytes INTEGER NOT NULL,
         lane_sequence INTEGER NOT NULL,
         first_output_sequence INTEGER NOT NULL,
         injected INTEGER NOT NULL,
@@ -205,6 +210,13 @@ _INDEXES = (
     # statements.SESSIONS_DUE: the sessions on which the server must act by itself. By state, since after a start some
     # wait for their subscribers, and those must not stand before the others.
     "CREATE INDEX sessions_due ON sessions (state, due_at_ms, session_id) WHERE due_at_ms IS NOT NULL",
+    # statements.SESSIONS_TO_COMPACT: the sessions that retention looks at.
+    "CREATE INDEX sessions_to_compact ON sessions (compact_at_ms, session_id) WHERE compact_at_ms IS NOT NULL",
+    # statements.FIRST_KEPT, RUN_BEHIND and what removes a session: its runs in the order of its log.
+    "CREATE INDEX runs_by_log ON runs (session_id, first_sequence)",
+    # What removes a session, and the foreign keys behind it.
+    "CREATE INDEX inputs_by_session ON inputs (session_id)",
+    "CREATE INDEX interrupts_by_session ON interrupts (session_id)",
     # statements.LINE, NEXT_QUEUED, QUEUE_POSITION, QUEUED_BEFORE: the line of a session.
     "CREATE INDEX runs_queued ON runs (session_id, place, run_id) WHERE state = 'QUEUED'",
     # statements.NEXT_PENDING: the oldest run of a pool that waits for a runner.
@@ -217,7 +229,7 @@ _INDEXES = (
     "CREATE INDEX runs_due ON runs (due_at_ms, namespace, run_id) WHERE due_at_ms IS NOT NULL",
     # statements.WAITING_INPUTS, INPUT_IDS: what was injected into a run.
     "CREATE INDEX inputs_injected ON inputs (namespace, run_id, stage, place) WHERE spec <> ''",
-    # No query: it is the promise that a run has one terminal, whatever a use case does.
+    # The promise that a run has one terminal, whatever a use case does; and statements.LAST_TERMINAL.
     "CREATE UNIQUE INDEX events_one_terminal ON events (session_id, run_id) WHERE kind = 'RUN_TERMINAL'",
     # statements.FORGET_REQUESTS: the oldest ones.
     "CREATE INDEX requests_by_age ON requests (at_ms)",

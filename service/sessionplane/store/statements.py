@@ -13,14 +13,14 @@ _SESSION = (
     " s.labels, s.display_name, s.visibility, s.created_at_ms, s.started_at_ms, s.last_interaction_at_ms,"
     " s.updated_at_ms, s.ended_at_ms, s.end_reason, s.quiet_since_ms, s.deadline_at_ms, s.due_at_ms,"
     " s.deleted_at_ms, s.previous_session_id, s.superseded_by, s.change_number, s.head_sequence,"
-    " s.head_hash, s.log_bytes, s.floor_sequence, s.floor_hash"
+    " s.head_hash, s.log_bytes, s.floor_sequence, s.floor_hash, s.floor_log_bytes, s.compact_at_ms"
 )
 _RUN = (
     "r.run_id, r.namespace, r.session_id, r.generation, r.state, r.pool, r.place, i.input, r.fingerprint,"
     " r.labels, r.created_at_ms, r.start_timeout_ms, r.run_timeout_ms, r.pending_ms, r.pending_since_ms,"
-    " r.claimed_at_ms, r.finished_at_ms, r.due_at_ms, r.runner_id, r.lease_epoch, r.lease_token, r.lease_ms,"
-    " r.lease_confirmed, r.last_run_sequence, r.output_bytes, r.first_sequence, r.first_log_bytes,"
-    " r.lane_sequence, r.first_output_sequence, r.injected, r.interrupt_id, r.outcome, r.terminal, r.terminal_sequence,"
+    " r.claimed_at_ms, r.finished_at_ms, r.kept_from_ms, r.due_at_ms, r.runner_id, r.lease_epoch, r.lease_token,"
+    " r.lease_ms, r.lease_confirmed, r.last_run_sequence, r.output_bytes, r.first_sequence, r.lane_sequence,"
+    " r.first_output_sequence, r.injected, r.interrupt_id, r.outcome, r.terminal, r.terminal_sequence,"
     " r.report_fingerprint, r.late_fingerprint"
 )
 _INPUT = "namespace, input_id, session_id, run_id, stage, place, created_at_ms, fingerprint, spec, input"
@@ -92,17 +92,17 @@ ADD_SESSION = """
         key, kind, state, final, generation, active_run_id, queued_run_count, labels, display_name, visibility,
         created_at_ms, started_at_ms, last_interaction_at_ms, updated_at_ms, ended_at_ms, end_reason,
         quiet_since_ms, deadline_at_ms, due_at_ms, deleted_at_ms, previous_session_id, superseded_by,
-        floor_sequence, floor_hash, change_number, session_id, namespace
-    ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+        compact_at_ms, change_number, session_id, namespace
+    ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
-# All of a session but its head.
+# All of a session but its head and its floor.
 SAVE_SESSION = """
     UPDATE sessions SET
         key = ?, kind = ?, state = ?, final = ?, generation = ?, active_run_id = ?, queued_run_count = ?, labels = ?,
         display_name = ?, visibility = ?, created_at_ms = ?, started_at_ms = ?, last_interaction_at_ms = ?,
         updated_at_ms = ?, ended_at_ms = ?, end_reason = ?, quiet_since_ms = ?, deadline_at_ms = ?,
-        due_at_ms = ?, deleted_at_ms = ?, previous_session_id = ?, superseded_by = ?, floor_sequence = ?,
-        floor_hash = ?, change_number = ?
+        due_at_ms = ?, deleted_at_ms = ?, previous_session_id = ?, superseded_by = ?, compact_at_ms = ?,
+        change_number = ?
     WHERE session_id = ? AND namespace = ?
 """
 # The last interaction moves forward only.
@@ -174,9 +174,9 @@ RUNS_DUE = f"{_RUNS} WHERE r.due_at_ms <= ? ORDER BY r.due_at_ms, r.namespace, r
 ADD_RUN = """
     INSERT INTO runs (
         session_id, generation, state, pool, place, fingerprint, labels, created_at_ms, start_timeout_ms,
-        run_timeout_ms, pending_ms, pending_since_ms, claimed_at_ms, finished_at_ms, due_at_ms, runner_id,
-        lease_epoch, lease_token, lease_ms, lease_confirmed, last_run_sequence, output_bytes, first_sequence,
-        first_log_bytes, lane_sequence, first_output_sequence, injected, interrupt_id, outcome, terminal,
+        run_timeout_ms, pending_ms, pending_since_ms, claimed_at_ms, finished_at_ms, kept_from_ms, due_at_ms,
+        runner_id, lease_epoch, lease_token, lease_ms, lease_confirmed, last_run_sequence, output_bytes,
+        first_sequence, lane_sequence, first_output_sequence, injected, interrupt_id, outcome, terminal,
         terminal_sequence, report_fingerprint, late_fingerprint, namespace, run_id
     ) VALUES (
         ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,
@@ -208,9 +208,9 @@ SAVE_RUN = """
     UPDATE runs SET
         session_id = ?, generation = ?, state = ?, pool = ?, place = ?, fingerprint = ?, labels = ?,
         created_at_ms = ?, start_timeout_ms = ?, run_timeout_ms = ?, pending_ms = ?, pending_since_ms = ?,
-        claimed_at_ms = ?, finished_at_ms = ?, due_at_ms = ?, runner_id = ?, lease_epoch = ?, lease_token = ?,
-        lease_ms = ?, lease_confirmed = ?, last_run_sequence = ?, output_bytes = ?, first_sequence = ?,
-        first_log_bytes = ?, lane_sequence = ?, first_output_sequence = ?, injected = ?, interrupt_id = ?, outcome = ?,
+        claimed_at_ms = ?, finished_at_ms = ?, kept_from_ms = ?, due_at_ms = ?, runner_id = ?, lease_epoch = ?,
+        lease_token = ?, lease_ms = ?, lease_confirmed = ?, last_run_sequence = ?, output_bytes = ?,
+        first_sequence = ?, lane_sequence = ?, first_output_sequence = ?, injected = ?, interrupt_id = ?, outcome = ?,
         terminal = ?, terminal_sequence = ?, report_fingerprint = ?, late_fingerprint = ?
     WHERE namespace = ? AND run_id = ?
 """
@@ -257,10 +257,8 @@ FORGET_REQUESTS = """
 HEAD = "SELECT head_sequence, head_hash, log_bytes FROM sessions WHERE session_id = ?"
 # Moves the head after appending.
 SAVE_HEAD = "UPDATE sessions SET head_sequence = ?, head_hash = ?, log_bytes = ? WHERE session_id = ?"
-# The oldest place of a log.
-FLOOR = "SELECT floor_sequence, floor_hash FROM sessions WHERE session_id = ?"
-# What the removed part of a log adds up to.
-FLOOR_STATE = "SELECT floor_state FROM sessions WHERE session_id = ?"
+# The oldest place of a log, what was removed up to it, and what that added up to.
+FLOOR = "SELECT floor_sequence, floor_hash, floor_log_bytes, floor_state FROM sessions WHERE session_id = ?"
 # How many sessions a check of the whole file has before it.
 COUNT_SESSIONS = "SELECT count(*) FROM sessions WHERE deleted_at_ms IS NULL"
 # The next session of such a check.
@@ -288,4 +286,58 @@ DELTAS = """
     SELECT data FROM events
     WHERE session_id = ? AND sequence BETWEEN ? AND ? AND run_id = ? AND kind = 'OUTPUT_DELTA'
     ORDER BY sequence
+"""
+
+# Retention.
+
+# The sessions that retention looks at by now.
+SESSIONS_TO_COMPACT = (
+    f"SELECT {_SESSION} FROM sessions s WHERE s.compact_at_ms <= ?"
+    " ORDER BY s.compact_at_ms, s.session_id LIMIT ?"
+)
+# When retention looks at a session next.
+PLAN_COMPACTION = "UPDATE sessions SET compact_at_ms = ? WHERE session_id = ?"
+# The first run in a stretch of a log that is unfinished, or ended later than a moment.
+FIRST_KEPT = """
+    SELECT first_sequence, kept_from_ms FROM runs
+    WHERE session_id = ? AND first_sequence > ? AND first_sequence <= ?
+      AND (kept_from_ms IS NULL OR kept_from_ms > ?)
+    ORDER BY first_sequence LIMIT 1
+"""
+# Whether a run begins behind a place of a log.
+RUN_BEHIND = "SELECT 1 FROM runs WHERE session_id = ? AND first_sequence > ? LIMIT 1"
+# The newest terminal of a log: among its terminals, however many other events lie behind the last of them.
+LAST_TERMINAL = """
+    SELECT max(sequence) FROM events INDEXED BY events_one_terminal WHERE session_id = ? AND kind = 'RUN_TERMINAL'
+"""
+# The oldest events of a log; `RAISE_FLOOR` belongs into the same transaction.
+REMOVE_EVENTS = "DELETE FROM events WHERE session_id = ? AND sequence <= ?"
+# Where a log begins after its oldest events were removed.
+RAISE_FLOOR = """
+    UPDATE sessions SET floor_sequence = ?, floor_hash = ?, floor_log_bytes = ?, floor_state = ?
+    WHERE session_id = ?
+"""
+# What hangs on a session that is to be removed: some of it with its size, and one of it.
+INPUTS_OF = "SELECT rowid, length(input) FROM inputs WHERE session_id = ? LIMIT ?"
+REMOVE_INPUT = "DELETE FROM inputs WHERE rowid = ?"
+INTERRUPTS_OF = "SELECT namespace, interrupt_id, length(reason) FROM interrupts WHERE session_id = ? LIMIT ?"
+REMOVE_INTERRUPT = "DELETE FROM interrupts WHERE namespace = ? AND interrupt_id = ?"
+RUNS_OF = "SELECT rowid, length(terminal) FROM runs WHERE session_id = ? LIMIT ?"
+REMOVE_RUN = "DELETE FROM runs WHERE rowid = ?"
+EVENTS_OF = (
+    "SELECT session_id, sequence, length(data) FROM events WHERE session_id = ? ORDER BY sequence LIMIT ?"
+)
+REMOVE_EVENT = "DELETE FROM events WHERE session_id = ? AND sequence = ?"
+# The events come last, so that nobody finds a run whose log has a hole.
+REMOVALS = (
+    (INPUTS_OF, REMOVE_INPUT),
+    (INTERRUPTS_OF, REMOVE_INTERRUPT),
+    (RUNS_OF, REMOVE_RUN),
+    (EVENTS_OF, REMOVE_EVENT),
+)
+# A session on which nothing hangs.
+REMOVE_SESSION = "DELETE FROM sessions WHERE session_id = ? AND namespace = ?"
+# The highest change number of a session that was removed.
+RAISE_CHANGE_FLOOR = """
+    UPDATE namespaces SET floor_change_number = max(floor_change_number, ?) WHERE namespace = ?
 """

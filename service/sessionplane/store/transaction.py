@@ -22,16 +22,15 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from sessionplane.domain.errors import StoreFailed
-from sessionplane.domain.events import Body, Entry, RunTerminal
+from sessionplane.domain.events import Body, Entry, EventKind, Place
 from sessionplane.domain.inputs import Input
 from sessionplane.domain.interrupts import Interrupt
 from sessionplane.domain.keys import SessionKey
-from sessionplane.domain.runs import Run, RunState
-from sessionplane.domain.runs import RunTerminal as Terminal
+from sessionplane.domain.runs import Run, RunState, RunTerminal
 from sessionplane.domain.sessions import Session
 from sessionplane.store import codec, failures, rows
 from sessionplane.store import statements as sql
-from sessionplane.store.contract import Request, Topic
+from sessionplane.store.contract import Extent, Floor, Request, Topic
 from sessionplane.store.reading import SqliteReadTx, next_chain
 
 _HEADS_MAX = 10_000
@@ -121,13 +120,16 @@ class SqliteTx(SqliteReadTx):
     def save_run(self, run: Run) -> None:
         self._update(sql.SAVE_RUN, rows.run_row(run))
 
-    def finish_run(self, run: Run, terminal: Terminal, *, at_ms: int) -> Run:
-        sequence = self.append(run.session_id, RunTerminal(terminal=terminal), at_ms=at_ms, run_id=run.run_id)
+    def finish_run(self, run: Run, terminal: RunTerminal) -> Run:
+        head = self._head(run.session_id)
+        sequence, encoded = head.sequence + 1, codec.encode_terminal(terminal)
+        data = codec.encode_ended(run.session_id, sequence, run.run_id, terminal.finished_at_ms, encoded)
+        self._take(run.session_id, head, run.run_id, EventKind.RUN_TERMINAL, data)
         finished = replace(
             run,
             state=RunState.FINISHED,
             outcome=terminal.outcome,
-            terminal=codec.encode_terminal(terminal),
+            terminal=encoded,
             terminal_sequence=sequence,
             finished_at_ms=terminal.finished_at_ms,
             due_at_ms=None,
@@ -152,16 +154,64 @@ class SqliteTx(SqliteReadTx):
     def append(
         self, session_id: str, body: Body, *, at_ms: int, run_id: str = "", run_sequence: int = 0
     ) -> int:
-        head = self._heads.get(session_id) or self._load_head(session_id)
-        sequence = head.sequence + 1
-        data = codec.encode(session_id, sequence, run_id, run_sequence, at_ms, body)
-        entry = Entry(sequence, run_id, body.kind, data, next_chain(head.chain, data))
-        self._heads[session_id] = Head(sequence, entry.chain, head.log_bytes + len(data))
+        head = self._head(session_id)
+        data = codec.encode(session_id, head.sequence + 1, run_id, run_sequence, at_ms, body)
+        return self._take(session_id, head, run_id, body.kind, data)
+
+    def _take(self, session_id: str, head: Head, run_id: str, kind: EventKind, data: bytes) -> int:
+        """Put an entry behind the head, which it moves; returns its sequence."""
+        entry = Entry(head.sequence + 1, run_id, kind, data, next_chain(head.chain, data))
+        self._heads[session_id] = Head(entry.sequence, entry.chain, head.log_bytes + len(data))
         self._touched.add(session_id)
         self._moved.add(session_id)
         self._unwritten.append(rows.entry_row(session_id, entry))
         self._effects.entries.setdefault(session_id, []).append(entry)
-        return sequence
+        return entry.sequence
+
+    def head(self, session_id: str) -> Place:
+        head = self._head(session_id)
+        return Place(head.sequence, head.chain)
+
+    def log_bytes(self, session_id: str) -> int:
+        return self._head(session_id).log_bytes
+
+    def remove_events(self, session_id: str, *, through: int, bytes_max: int) -> Extent:
+        floor = self.floor(session_id)
+        count = max(0, through - floor.place.sequence)
+        gone = self.entries(session_id, after=floor.place, limit=count, bytes_max=bytes_max)
+        if not gone:
+            return Extent(0, 0)
+        fold = floor.fold
+        for entry in gone:
+            fold = codec.fold(fold, entry)
+        size = sum(len(entry.data) for entry in gone)
+        last = Place(gone[-1].sequence, gone[-1].chain)
+        self._execute(sql.REMOVE_EVENTS, (session_id, last.sequence))
+        raised = Floor(last, floor.log_bytes + size, fold)
+        self._execute(sql.RAISE_FLOOR, rows.floor_row(session_id, raised))
+        return Extent(len(gone), size)
+
+    def remove_rows(self, session_id: str, *, limit: int, bytes_max: int) -> int:
+        for found, remove in sql.REMOVALS:
+            keys: list[rows.Row] = []
+            room = bytes_max
+            for *key, size in self._query(found, (session_id, limit)).fetchall():
+                room -= size
+                if keys and room < 0:
+                    break
+                keys.append(tuple(key))
+            if keys:
+                self._connection.executemany(remove, keys)
+                return len(keys)
+        return 0
+
+    def remove_session(self, session: Session) -> None:
+        self._update(sql.REMOVE_SESSION, (session.session_id, session.namespace))
+        self._execute(sql.RAISE_CHANGE_FLOOR, (session.change_number, session.namespace))
+        self._heads.pop(session.session_id, None)
+
+    def plan_compaction(self, session_id: str, at_ms: int | None) -> None:
+        self._execute(sql.PLAN_COMPACTION, (at_ms, session_id))
 
     def remember(self, request: Request) -> None:
         self._insert(sql.REMEMBER, rows.request_row(request))
@@ -199,7 +249,10 @@ class SqliteTx(SqliteReadTx):
         self.undo()
         self._heads.clear()
 
-    def _load_head(self, session_id: str) -> Head:
+    def _head(self, session_id: str) -> Head:
+        known = self._heads.get(session_id)
+        if known is not None:
+            return known
         row = self._row(sql.HEAD, (session_id,))
         if row is None:
             raise KeyError(session_id)

@@ -70,7 +70,7 @@ class Verifier:
 
     def _read(self, session: Session) -> Checked:
         """Read a log from its floor to its head: reading it checks the chain, and its end is what the row says."""
-        state, count = self._tx.floor_state(session.session_id), 0
+        state, count = self._tx.floor(session.session_id).fold, 0
         place = Place(session.floor_sequence, session.floor_hash)
         while entries := self._tx.entries(
             session.session_id, after=place, limit=_PAGE_ENTRIES, bytes_max=_PAGE_BYTES
