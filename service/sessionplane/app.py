@@ -204,7 +204,11 @@ async def _loops(
             broken.set_result(cause)
 
     store.failed.add_done_callback(lambda failed: break_with(None if failed.cancelled() else failed.result()))
-    works = {"sweep": plane.sweeper.sweep, "pauses": plane.sweeper.look_for_pauses}
+    works = {
+        "sweep": plane.sweeper.sweep,
+        "pauses": plane.sweeper.look_for_pauses,
+        "retention": plane.compactor.retain,
+    }
     loops = [
         asyncio.create_task(every(limits.sweep_ms / 1000, work, name=name, stop=stop), name=name)
         for name, work in works.items()

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from sessionplane.domain.errors import InterruptNotFound, LogFull, RunNotFound, RunSequenceGap
+from sessionplane.domain.errors import InterruptNotFound, RunNotFound, RunSequenceGap
 from sessionplane.domain.interrupts import InterruptStage
 from sessionplane.domain.runs import FinishResult, RunFailure, RunOutcome, RunState
 from sessionplane.domain.sessions import SessionState
 from sessionplane.plane import runners
 from sessionplane.store.codec import run_pb2
-from tests.support.planes import KEY, LEASE_MS, Bench, custom, open_bench
+from tests.support.planes import KEY, LEASE_MS, Bench, custom
 from tests.support.story import ending
 
 
@@ -98,35 +97,6 @@ async def test_a_gap_is_refused(bench: Bench) -> None:
     bench.clock.advance(1_000)
     error = await bench.refused(RunSequenceGap, bench.publish(run.run_id, "c", first=3))
     assert error.details == {"expected": "2"}
-
-
-async def test_a_full_log_takes_no_more_events(tmp_path: Path) -> None:
-    """At log_events_max a publication is refused whole, and the terminal is still accepted."""
-    async with open_bench(tmp_path / "plane.db", log_events_max=8) as bench:
-        run = await bench.running()
-        await bench.publish(run.run_id, "a")
-        error = await bench.refused(LogFull, bench.publish(run.run_id, *"bcd"))
-        assert error.details == {"session_id": run.session_id, "limit": "8 events"}
-        await bench.finish(run.run_id)
-        assert bench.check_end(run.run_id)
-
-
-async def test_a_log_full_of_bytes_takes_no_more_events(tmp_path: Path) -> None:
-    """Over log_bytes_max a publication is refused."""
-    async with open_bench(tmp_path / "plane.db", log_bytes_max=1_000) as bench:
-        run = await bench.running()
-        await bench.publish(run.run_id, "x" * 2_000)
-        error = await bench.refused(LogFull, bench.publish(run.run_id, "y"))
-        assert error.details["limit"] == "1000 bytes"
-
-
-async def test_what_lies_before_a_run_does_not_fill_its_log(tmp_path: Path) -> None:
-    """Only what a run wrote counts against its log's bounds: what is older may be removed."""
-    async with open_bench(tmp_path / "plane.db", log_events_max=10, log_bytes_max=1_500) as bench:
-        for _ in range(4):
-            run = await bench.running()
-            await bench.publish(run.run_id, "x" * 1_000)
-            await bench.finish(run.run_id)
 
 
 async def test_a_heartbeat_confirms_and_extends(bench: Bench) -> None:

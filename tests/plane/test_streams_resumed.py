@@ -162,13 +162,8 @@ async def test_a_token_of_another_past_is_refused(bench: Bench) -> None:
 async def test_a_token_below_the_floor_is_refused(bench: Bench) -> None:
     """Where retention removed what follows, the refusal carries the floor's token, which works."""
     await bench.start()
-    session = bench.session()
-    floor = token_at(bench, 3)
-    old = token_at(bench, 2)
-    chain = bench.plane.read(lambda tx: tx.place(session.session_id, 3))
-    assert chain is not None
-    raised = replace(session, floor_sequence=3, floor_hash=chain.chain)
-    await bench.write(lambda tx, _: tx.save_session(raised))
+    floor, old = token_at(bench, 3), token_at(bench, 2)
+    await bench.remove(3)
     error = await bench.refused(TokenCompacted, opened(bench, asked(token=old)))
     assert parse_resume_token(error.details["floor_token"]) == floor
     assert (await opened(bench, asked(token=floor))).plan.begin.sequence == 3

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import pytest
 
 from sessionplane.domain.errors import SessionPlaneError, StorageFull
-from sessionplane.domain.events import Custom, OutputDelta, Place, Published
+from sessionplane.domain.events import Custom, Entry, OutputDelta, Published
 from sessionplane.domain.interrupts import Interrupt, InterruptMode
 from sessionplane.domain.keys import KeySettings, canonical
 from sessionplane.domain.limits import Limits
@@ -47,7 +47,7 @@ from sessionplane.plane.stopping import Wish
 from sessionplane.plane.succession import Deleted, DeleteRequest, ResetRequest
 from sessionplane.rpc.streams import read_mark
 from sessionplane.store import codec
-from sessionplane.store.contract import Tx
+from sessionplane.store.contract import ReadTx, Tx
 from sessionplane.store.sqlite import SqliteStore, open_store
 from sessionplane.v1.event_pb2 import Event
 from tests.support.clock import Counting, FakeClock
@@ -128,6 +128,13 @@ class Bench:
         """Change rows past the use cases, to reach what none of them leads to."""
         self.forged = True
         return await self.plane.execute(change)
+
+    async def remove(self, through: int, name: str = KEY) -> None:
+        """Remove the beginning of a log, as retention does it, whatever its runs say."""
+        session_id = self.session(name).session_id
+        await self.plane.execute(
+            lambda tx, _: tx.remove_events(session_id, through=through, bytes_max=1 << 30)
+        )
 
     async def settled(self) -> None:
         """Wait until everything that was submitted is committed."""
@@ -355,6 +362,7 @@ class Bench:
             self.clock.advance(min(step, ms))
             ms -= step
             await self.plane.sweeper.sweep()
+            await self.plane.compactor.retain()
 
     def session(self, name: str = KEY) -> Session:
         """Read a session."""
@@ -381,15 +389,17 @@ class Bench:
         return self.plane.read(lambda tx: runs.get_run(tx, NAMESPACE, run_id))
 
     def log(self, name: str = KEY) -> list[Event]:
-        """Read the log of a session, by its id also of a deleted one."""
+        """Read the log of a session, or what retention has left of it; by its id also of a deleted one."""
         return self.log_of(name if name.startswith("ses_") else self.session(name).session_id)
 
     def log_of(self, session_id: str) -> list[Event]:
         """Read the log of that id, also of a session that is deleted."""
-        entries = self.plane.read(
-            lambda tx: tx.entries(session_id, after=Place(0, b""), limit=10_000, bytes_max=1 << 30)
-        )
-        return [codec.decode(entry.data) for entry in entries]
+
+        def query(tx: ReadTx) -> list[Entry]:
+            floor = tx.floor(session_id).place
+            return tx.entries(session_id, after=floor, limit=100_000, bytes_max=1 << 30)
+
+        return [codec.decode(entry.data) for entry in self.plane.read(query)]
 
     def story(self, name: str = KEY, *, behind: int = 0, run_id: str = "") -> list[str]:
         """Tell the session's log, or what lies behind a sequence, or one run's part."""
@@ -417,7 +427,7 @@ class Bench:
         run = self.run(run_id)
         if log is None:
             log = self.log(run.session_id)
-            check_log(log)
+            check_log(log, floor=self.session(run.session_id).floor_sequence)
         mine = [event for event in log if event.run_id == run_id]
         terminal = mine[-1]
         assert [event.HasField("run_terminal") for event in mine].count(True) == 1

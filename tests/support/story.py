@@ -36,9 +36,9 @@ def sequences(events: Iterable[Event]) -> list[int]:
     return [event.sequence for event in events]
 
 
-def check_log(events: Sequence[Event]) -> None:
+def check_log(events: Sequence[Event], *, floor: int = 0) -> None:
     """Assert what holds for every whole log: no gap, one terminal for a run, and nothing of the run behind it."""
-    assert sequences(events) == list(range(1, len(events) + 1))
+    assert sequences(events) == list(range(floor + 1, floor + len(events) + 1))
     ended: set[str] = set()
     for event in events:
         assert event.run_id not in ended, f"something follows the terminal of its run: {event}"

@@ -79,8 +79,13 @@ class Limits:
     )
     ended_ttl_ms: int = _bound(30 * 24 * _H, "how long an ended session is kept")
     deleted_ttl_ms: int = _bound(24 * _H, "how long the rows of a deleted session are kept, hidden")
+    log_window_ms: int = _bound(7 * 24 * _H, "how long the events of a finished run are kept")
     log_events_max: int = _bound(50_000, "events in one session's log")
     log_bytes_max: int = _bound(50 * _MIB, "bytes in one session's log")
+    log_reserve_events_max: int = _bound(1_000, "events above that bound which are not published")
+    log_reserve_bytes_max: int = _bound(5 * _MIB, "bytes above that bound which are not published")
+    log_large_events_min: int = _bound(10_000, "events in a log of which operators are told")
+    log_large_bytes_min: int = _bound(10 * _MIB, "bytes in a log of which operators are told")
     request_id_ms: int = _bound(24 * _H, "how long a request id is remembered")
 
     # Streams and waits.
@@ -113,6 +118,9 @@ class Limits:
     # Upkeep.
     sweep_ms: int = _bound(1 * _S, "the period in which leases and deadlines are looked at")
     upkeep_step_max: int = _bound(200, "rows that one step of upkeep touches")
+    compact_step_events_max: int = _bound(500, "events that one step of retention removes")
+    compact_step_bytes_max: int = _bound(1 * _MIB, "bytes that one step of retention removes")
+    compact_steps_max: int = _bound(50, "steps of retention in one sweep")
 
 
 DEFAULT = Limits()

@@ -22,7 +22,7 @@ from sessionplane.domain.runs import (
     place_returned,
 )
 from sessionplane.domain.sessions import Interaction, Session, SessionCause
-from sessionplane.plane import inputs, lane, sessions, stopping
+from sessionplane.plane import inputs, lane, logs, sessions, stopping
 from sessionplane.plane.context import Context, run_topic
 from sessionplane.plane.stopping import Wish
 from sessionplane.store.contract import Tx
@@ -75,7 +75,7 @@ def ready(tx: Tx, session: Session, context: Context) -> Session:
 def admit(tx: Tx, session: Session, spec: RunSpec, interaction: Interaction, context: Context) -> Admitted:
     """Let the run in: into the lane if it is free, else as its policy says.
 
-    Raises RunInProgress and RunQueueFull; nothing was changed then.
+    Raises RunInProgress, RunQueueFull and LogFull; nothing was changed then.
     """
     if not session.active_run_id:
         return _enter(tx, session, spec, interaction, context)
@@ -110,6 +110,7 @@ def _enter(tx: Tx, session: Session, spec: RunSpec, interaction: Interaction, co
     tx.add_run(lane.enter_lane(tx, run, None, context))
     taken = replace(session, active_run_id=run.run_id)
     sessions.save(tx, sessions.touched(taken, interaction, context), context)
+    logs.keep_bounds(tx, session, context, reserve=True)
     return Admitted(run_id=run.run_id, disposition=RunDisposition.PENDING)
 
 
@@ -140,10 +141,9 @@ def _interrupt(
 
 
 def _inject(tx: Tx, session: Session, spec: RunSpec, interaction: Interaction, context: Context) -> Admitted:
-    """Let the input wait for the active run's runner. Raises LogFull too: what a run is given is a part of its log."""
+    """Let the input wait for the active run's runner."""
     _check_room_first(tx, session, context)
     active = _active(tx, session)
-    lane.check_room(session, active, 1, context)
     input_id = spec.run_id or context.new_id(RUN_ID)
     recorded = InputRecorded(input_id=input_id, stage=InputStage.RECORDED, input=spec.input)
     sequence = tx.append(session.session_id, recorded, run_id=active.run_id, at_ms=context.now_ms)
@@ -164,6 +164,7 @@ def _inject(tx: Tx, session: Session, spec: RunSpec, interaction: Interaction, c
     tx.add_input(injected)
     tx.save_run(replace(active, injected=active.injected + 1))
     sessions.save(tx, sessions.touched(session, interaction, context), context)
+    logs.keep_bounds(tx, session, context, reserve=True)
     for waiting_for in (active.run_id, input_id):
         tx.wake(run_topic(session.namespace, waiting_for))
     return Admitted(run_id=input_id, disposition=RunDisposition.INJECTED)
@@ -206,6 +207,7 @@ def _queue(
     tx.add_run(run)
     longer = replace(session, queued_run_count=session.queued_run_count + 1)
     sessions.save(tx, sessions.touched(longer, interaction, context), context)
+    logs.keep_bounds(tx, session, context, reserve=True)
     tx.wake(run_topic(run.namespace, run.run_id))
     return Admitted(run_id=run.run_id, disposition=RunDisposition.QUEUED)
 
@@ -230,5 +232,4 @@ def _record(tx: Tx, session: Session, spec: RunSpec, context: Context, *, place:
         start_timeout_ms=spec.start_timeout_ms,
         run_timeout_ms=spec.run_timeout_ms,
         first_sequence=sequence,
-        first_log_bytes=session.log_bytes,
     )

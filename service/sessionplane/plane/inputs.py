@@ -120,7 +120,6 @@ def _queue(tx: Tx, injected: Input, session: Session, context: Context) -> None:
         start_timeout_ms=injected.start_timeout_ms,
         run_timeout_ms=injected.run_timeout_ms,
         first_sequence=sequence,
-        first_log_bytes=session.log_bytes,
     )
     changed = RunChanged(from_state=None, to_state=run.state)
     tx.append(run.session_id, changed, run_id=run.run_id, at_ms=context.now_ms)

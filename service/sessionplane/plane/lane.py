@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 
-from sessionplane.domain.errors import LogFull
 from sessionplane.domain.events import InterruptChanged, RunChanged
 from sessionplane.domain.interrupts import InterruptStage, check_stage
 from sessionplane.domain.runs import (
@@ -48,17 +47,6 @@ def wait_for_runner(tx: Tx, run: Run, context: Context) -> Run:
     return replace(pending, due_at_ms=pending.deadline_ms)
 
 
-def check_room(session: Session, run: Run, count: int, context: Context) -> None:
-    """Raise LogFull if `count` further events of the run would make the log too long. Only this run's part counts: what
-    lies before it may be removed.
-    """
-    events = session.head_sequence - run.first_sequence + 1 + count
-    if events > context.limits.log_events_max:
-        raise LogFull(session_id=session.session_id, limit=f"{context.limits.log_events_max} events")
-    if session.log_bytes - run.first_log_bytes > context.limits.log_bytes_max:
-        raise LogFull(session_id=session.session_id, limit=f"{context.limits.log_bytes_max} bytes")
-
-
 def end(
     tx: Tx,
     run: Run,
@@ -94,11 +82,12 @@ def _finish(
         state=RunState.FINISHED,
         outcome=outcome,
         finished_at_ms=context.now_ms,
+        kept_from_ms=context.judged_ms,
         pending_since_ms=None,
         due_at_ms=None,
     )
     terminal = _terminal(tx, run, outcome, cause, report, context)
-    finished = tx.finish_run(finished, terminal, at_ms=context.now_ms)
+    finished = tx.finish_run(finished, terminal)
     drop_lease(tx, run, context)
     tx.wake(run_topic(run.namespace, run.run_id))
     return finished
@@ -115,7 +104,7 @@ def end_all(tx: Tx, session: Session, cause: SessionCause, context: Context) -> 
     if active is not None:
         outcome = RunOutcome.INTERRUPTED if active.state in CLAIMED else RunOutcome.REJECTED
         _finish(tx, active, outcome, RunCause.SESSION_ENDED, context)
-    return sessions.move(tx, replace(session, active_run_id=""), cause, context)
+    return sessions.move(tx, replace(_with_end_to_age(session, context), active_run_id=""), cause, context)
 
 
 def reject_waiting(tx: Tx, session: Session, context: Context) -> Session:
@@ -220,12 +209,20 @@ def _free_place(tx: Tx, run: Run, returned: int, context: Context) -> None:
         session = replace(session, queued_run_count=session.queued_run_count - 1)
     else:
         session = _promote(tx, replace(session, active_run_id=""), context)
+    session = _with_end_to_age(session, context)
     if not session.running:
         session = replace(session, quiet_since_ms=context.judged_ms)
     if not session.running and allows(session.state, SessionCause.RUN_ENDED):
         sessions.move(tx, session, SessionCause.RUN_ENDED, context)
     else:
         sessions.save(tx, session, context)
+
+
+def _with_end_to_age(session: Session, context: Context) -> Session:
+    """Let retention look at the session once this end is old, if it looks no earlier. Returns it, not yet written."""
+    if session.compact_at_ms is not None:
+        return session
+    return replace(session, compact_at_ms=context.judged_ms + context.limits.log_window_ms)
 
 
 def _promote(tx: Tx, session: Session, context: Context) -> Session:

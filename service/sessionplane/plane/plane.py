@@ -22,9 +22,11 @@ from sessionplane.domain.streams import ClosingReason
 from sessionplane.live.bells import Bells
 from sessionplane.live.feed import Feed, SessionMark
 from sessionplane.plane import claims, resolving, runs
+from sessionplane.plane.compactor import Compactor
 from sessionplane.plane.context import Clock, Context, pool_topic, run_topic, with_request
 from sessionplane.plane.following import Following
 from sessionplane.plane.leases import Leases, RunRef
+from sessionplane.plane.logs import LARGE_LOG
 from sessionplane.plane.presence import Attendance
 from sessionplane.plane.sessions import RunView
 from sessionplane.plane.streams import Opening, StreamRequest
@@ -64,6 +66,7 @@ class ControlPlane:
         # From the monotonic clock to Unix time, as it was at the start; see Context.judged_ms.
         self._anchor_ms = clock.wall_ms() - clock.monotonic_ms()
         self.sweeper = Sweeper(self.execute, store.scan, clock=clock, limits=limits)
+        self.compactor = Compactor(self.execute, limits=limits)
         self.following = Following(
             store,
             self.execute,
@@ -117,6 +120,8 @@ class ControlPlane:
             self.following.tails.grow(session_id, entries)
         for topic in committed.topics:
             self.bells.ring(topic)
+            if topic.kind == LARGE_LOG:
+                self.compactor.note_large(topic)
 
     async def resolve(self, request: resolving.ResolveRequest) -> resolving.Resolved:
         """Find or create the session of a key. An established key is one read, here, without a lock.

@@ -15,7 +15,7 @@ from sessionplane.domain.inputs import Input
 from sessionplane.domain.interrupts import Interrupt, InterruptStage
 from sessionplane.domain.runs import FinishResult, Run, RunCause, RunReport, RunState
 from sessionplane.domain.sessions import Session, SessionCause, allows
-from sessionplane.plane import inputs, lane, sessions, stopping
+from sessionplane.plane import inputs, lane, logs, sessions, stopping
 from sessionplane.plane.claims import Holder, LeaseView, extend_lease, held_run, lease_view, working_run
 from sessionplane.plane.context import Context, run_topic
 from sessionplane.plane.runs import get_run
@@ -140,9 +140,9 @@ def publish(tx: Tx, request: PublishRequest, context: Context, *, deliver: bool 
     fresh = request.events[expected - first :]
     if fresh:
         session = sessions.require(tx, run.namespace, run.session_id)
-        lane.check_room(session, run, len(fresh), context)
         _first_event(tx, session, context)
         run = _append(tx, run, fresh, context)
+        logs.keep_bounds(tx, session, context)
     tx.save_run(run)
     return _heard(tx, run, context, deliver=deliver, duplicate_count=len(request.events) - len(fresh))
 

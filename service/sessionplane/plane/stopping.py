@@ -9,7 +9,7 @@ from sessionplane.domain.events import InterruptChanged, RunChanged
 from sessionplane.domain.interrupts import STAGES, Interrupt, InterruptMode, InterruptStage
 from sessionplane.domain.runs import Run, RunCause, RunOutcome, RunState, check_move
 from sessionplane.domain.sessions import Session
-from sessionplane.plane import lane
+from sessionplane.plane import lane, logs
 from sessionplane.plane.context import Context, run_topic
 from sessionplane.store.contract import ReadTx, Tx
 
@@ -61,8 +61,10 @@ def _tell(tx: Tx, made: Interrupt, context: Context) -> None:
 
 
 def no_op(tx: Tx, session: Session, wish: Wish, context: Context) -> Interrupt:
-    """Record that there was nothing to stop."""
-    return _new(tx, session, "", wish, context, stage=InterruptStage.NO_OP)
+    """Record that there was nothing to stop. Raises LogFull."""
+    made = _new(tx, session, "", wish, context, stage=InterruptStage.NO_OP)
+    logs.keep_bounds(tx, session, context, reserve=True)
+    return made
 
 
 def stop(tx: Tx, run: Run, wish: Wish, context: Context) -> Interrupt:

@@ -25,7 +25,7 @@ from sessionplane.domain.routing import Action, Verb
 from sessionplane.domain.runs import Run
 from sessionplane.domain.sessions import Resolution, Session, SessionState
 from sessionplane.domain.streams import EVERYTHING, ClosingReason, Filter, Plan, Presence, Start, Until
-from sessionplane.domain.tokens import ResumeToken, stamp
+from sessionplane.domain.tokens import ResumeToken, compacted, stamp
 from sessionplane.plane import inputs, lifecycle, resolving, sessions
 from sessionplane.plane.context import Context
 from sessionplane.plane.resolving import ResolveRequest
@@ -124,8 +124,10 @@ def list_events(
     """
     request = StreamRequest(namespace=namespace, session=ref, token=resumed)
     session = _named(tx, request)
-    begin = place_of(tx, session, resumed) if resumed else Place(session.floor_sequence, session.floor_hash)
+    begin = place_of(tx, session, resumed) if resumed else _floor(session)
     if after is not None:
+        if after < session.floor_sequence:
+            raise _below_the_floor(tx, session)
         found = tx.place(session.session_id, after)
         if found is None:
             raise PageTokenInvalid
@@ -149,18 +151,20 @@ def place_of(tx: ReadTx, session: Session, token: ResumeToken) -> Place:
         raise StoreReplaced(store_epoch=tx.store_id)
     if token.sequence > session.head_sequence:
         raise LogBehindToken(session_id=session.session_id, head=session.head_sequence, token=token.sequence)
+    if token.sequence < session.floor_sequence:
+        raise _below_the_floor(tx, session)
     place = tx.place(session.session_id, token.sequence)
-    if place is None:
-        floor = ResumeToken(
-            store_id=tx.store_id,
-            session_id=session.session_id,
-            sequence=session.floor_sequence,
-            chain=session.floor_hash,
-        )
-        raise TokenCompacted(floor_token=floor.encode())
-    if stamp(place.chain) != token.chain:
+    if place is None or stamp(place.chain) != token.chain:
         raise Checksum(session_id=session.session_id, sequence=token.sequence)
     return place
+
+
+def _floor(session: Session) -> Place:
+    return Place(session.floor_sequence, session.floor_hash)
+
+
+def _below_the_floor(tx: ReadTx, session: Session) -> TokenCompacted:
+    return compacted(tx.store_id, session.session_id, _floor(session))
 
 
 def _find(tx: Tx, request: StreamRequest, context: Context) -> tuple[Session, Resolution | None, Run | None]:
@@ -295,11 +299,10 @@ def _goal(
 def _begin(tx: ReadTx, request: StreamRequest, view: View, run: Run | None) -> Place:
     """Return the place at which a stream without a token begins."""
     session = view.session
-    floor = Place(session.floor_sequence, session.floor_hash)
     if request.start is Start.OLDEST:
-        return floor
+        return _floor(session)
     active = view.active_run.run if view.active_run is not None else None
     first = run if request.start is None else active if request.start is Start.ACTIVE_RUN else None
     if first is None:
         return view.head
-    return tx.place(session.session_id, first.first_sequence - 1) or floor
+    return tx.place(session.session_id, first.first_sequence - 1) or _floor(session)

@@ -1,0 +1,120 @@
+"""The room in a session's log: which events may go, and who is refused when none may.
+
+A log loses its beginning and never anything else. Runs that are under way keep all of their events, and so what lies
+behind the first of them. Retention (`retention`) lets the rest go by its age; here it goes early, to keep a log within
+its bounds.
+
+Whoever makes a log longer of his own accord (publishes, starts a run, asks to stop what does not run) passes
+`keep_bounds` in the transaction in which the events were appended: as much as was added goes from the beginning, or
+all of it is refused. Whatever ends something is never asked: what was accepted before must be able to end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+from sessionplane.domain.errors import LogFull
+from sessionplane.domain.limits import Limits
+from sessionplane.domain.sessions import Session
+from sessionplane.plane.context import Context
+from sessionplane.store.contract import Extent, Kept, ReadTx, Topic, Tx
+
+LARGE_LOG = "large_log"
+"""The topic of a log that has grown so large that operators are told."""
+
+
+class Cut(NamedTuple):
+    """Up to where one step may remove the beginning of a log, and the run that stops it there, if one does."""
+
+    through: int
+    kept: Kept | None
+
+
+def next_cut(tx: ReadTx, session: Session, context: Context, *, ended_by_ms: int | None) -> Cut:
+    """Look how far the next step may go.
+
+    Runs that ended by the moment may go, and what lies before the last of their terminals; without a moment every
+    finished run, and all that no run under way lies before.
+    """
+    floor = session.floor_sequence
+    reach = min(floor + context.limits.compact_step_events_max, session.head_sequence)
+    kept = tx.first_kept(session.session_id, after=floor, through=reach, ended_after_ms=ended_by_ms)
+    if kept is not None:
+        return Cut(kept.first_sequence - 1, kept)
+    if ended_by_ms is None or tx.has_run_behind(session.session_id, reach):
+        return Cut(reach, None)
+    return Cut(max(floor, min(reach, tx.last_terminal(session.session_id))), None)
+
+
+def remove(tx: Tx, session: Session, through: int, context: Context) -> tuple[Session, Extent]:
+    """Remove the beginning of a log, as much as a step may; returns the session as it is then. Raises Checksum."""
+    bytes_max = context.limits.compact_step_bytes_max
+    gone = tx.remove_events(session.session_id, through=through, bytes_max=bytes_max)
+    left = replace(
+        session,
+        floor_sequence=session.floor_sequence + gone.events,
+        floor_log_bytes=session.floor_log_bytes + gone.bytes,
+    )
+    return left, gone
+
+
+def is_over(session: Session, limits: Limits) -> bool:
+    """Say whether a log is longer than it may be."""
+    return session.log_events > limits.log_events_max or session.log_size > limits.log_bytes_max
+
+
+def keep_bounds(tx: Tx, before: Session, context: Context, *, reserve: bool = False) -> None:
+    """Make room for what was appended since the session was read, or refuse it. With `reserve` it may go a little
+    beyond the bounds when nothing can make room: that is for what is small and rare.
+
+    Raises LogFull.
+    """
+    grown = replace(
+        before,
+        head_sequence=tx.head(before.session_id).sequence,
+        log_bytes=tx.log_bytes(before.session_id),
+    )
+    limits = context.limits
+    if _is_large(grown, limits) and not _is_large(before, limits):
+        tx.wake(Topic(LARGE_LOG, before.namespace, before.session_id))
+    if not is_over(grown, limits):
+        return
+    left = _make_room(tx, before, grown, context)
+    if not is_over(left, limits) or _no_longer(left, before):
+        return
+    if not reserve or _beyond_reserve(left, limits):
+        full = left.log_events > limits.log_events_max
+        bound = f"{limits.log_events_max} events" if full else f"{limits.log_bytes_max} bytes"
+        raise LogFull(session_id=before.session_id, limit=bound)
+
+
+def _make_room(tx: Tx, before: Session, grown: Session, context: Context) -> Session:
+    """Remove from the beginning until the log is within its bounds, or at least no longer than it was: that much is
+    bounded by what was added, however small a bound was made since.
+    """
+    while is_over(grown, context.limits) and not _no_longer(grown, before):
+        # What this very transaction appended is not looked at: some of it has no row of its run yet.
+        known = replace(grown, head_sequence=before.head_sequence)
+        through = next_cut(tx, known, context, ended_by_ms=None).through
+        left, gone = remove(tx, grown, through, context)
+        if not gone.events:
+            break
+        grown = left
+    return grown
+
+
+def _no_longer(left: Session, before: Session) -> bool:
+    return left.log_events <= before.log_events and left.log_size <= before.log_size
+
+
+def _is_large(session: Session, limits: Limits) -> bool:
+    """Say whether a log is one of which operators are told."""
+    return session.log_events >= limits.log_large_events_min or session.log_size >= limits.log_large_bytes_min
+
+
+def _beyond_reserve(session: Session, limits: Limits) -> bool:
+    return (
+        session.log_events > limits.log_events_max + limits.log_reserve_events_max
+        or session.log_size > limits.log_bytes_max + limits.log_reserve_bytes_max
+    )
