@@ -44,9 +44,9 @@ async def test_a_log_that_is_full_by_bytes_is_full(tmp_path: Path) -> None:
         wire = server.wire
         held = await wire.hold((await wire.start("chat")).run.run_id)
         await wire.publish(held, "x" * 90_000)
-        await wire.publish(held, "x" * 20_000)
-        assert _kind(await refused(wire.publish(held, "x"))) == (EXHAUSTED, "LOG_FULL")
-        assert len((await wire.finish(held)).terminal.output_text) == 110_000
+        assert _kind(await refused(wire.publish(held, "x" * 20_000))) == (EXHAUSTED, "LOG_FULL")
+        await wire.publish(held, "x" * 1_000)
+        assert len((await wire.finish(held)).terminal.output_text) == 91_000
 
 
 async def test_too_many_streams_of_a_session_are_refused_and_a_place_that_is_left_is_free(
