@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import grpc
@@ -191,6 +192,27 @@ async def test_a_closed_gate_lets_nobody_in() -> None:
     call = handler(raises(AssertionError()), gate=gate).unary_unary
     assert (await status_after(call, pb.GetRunRequest()))[2] == Draining.reason
     assert (await status_after(call, Malformed()))[2] == Malformed.reason
+
+
+@pytest.mark.parametrize(
+    ("under_way", "comes_in", "pauses"),
+    [(0, (), 1), (0, (0,), 9), (1, (), 8), (1, (3, 6), 15), (1, range(100), 50)],
+)
+async def test_a_stopping_server_outwaits_the_gaps_of_a_burst(
+    under_way: int, comes_in: Sequence[int], pauses: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One quiet pause is enough for an idle server; one that had calls waits for several in a row, but not for ever."""
+    gate, slept = Gate(), 0
+    gate.under_way = under_way
+
+    async def pause(_delay_s: float) -> None:
+        nonlocal slept
+        gate.came += slept in comes_in
+        slept += 1
+
+    monkeypatch.setattr(asyncio, "sleep", pause)
+    await gate.quiet(pause_s=0.02, most_s=1)
+    assert slept == pauses
 
 
 @pytest.mark.parametrize("error", [ValueError("a secret"), KeyError("a secret"), AssertionError("a secret")])
