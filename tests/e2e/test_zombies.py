@@ -10,6 +10,7 @@ import grpc
 import pytest
 
 from sessionplane.v1.run_pb2 import FINISH_RESULT_SUPERSEDED, INTERRUPT_MODE_FORCE
+from sessionplane.v1.session_pb2 import CONFLICT_POLICY_REPLACE
 from tests.support.driving import driving
 from tests.support.refusals import refused
 from tests.support.rows import rows
@@ -34,6 +35,7 @@ class Way:
     end: Callable[[Wire], Awaitable[object]]
     ending: str
     heard: bool = True
+    gone: bool = False
     run_timeout_s: float = 60
     lease_s: float = 60
 
@@ -55,21 +57,27 @@ WAYS = {
     "close before the first word": Way(
         lambda wire: wire.close(KEY), "INTERRUPTED/SESSION_ENDED", heard=False
     ),
+    "reset": Way(lambda wire: wire.reset(KEY), "INTERRUPTED/SESSION_ENDED"),
+    "replacement": Way(
+        lambda wire: wire.resolve(KEY, conflict_policy=CONFLICT_POLICY_REPLACE), "INTERRUPTED/SESSION_ENDED"
+    ),
+    "deletion": Way(lambda wire: wire.delete(KEY), "INTERRUPTED/SESSION_ENDED", gone=True),
     "run timeout": Way(_nothing, "TIMED_OUT/DEADLINE", run_timeout_s=1),
     "lease": Way(_nothing, "LOST/LEASE_EXPIRED", lease_s=1),
 }
 
 
-async def _held(wire: Wire, way: Way) -> Held:
+async def _held(wire: Wire, way: Way) -> tuple[Held, str]:
+    """A run under way, and its session's id."""
     started = await wire.start(KEY, run_timeout=span(way.run_timeout_s))
-    return await wire.hold(started.run.run_id, lease_s=way.lease_s)
+    return await wire.hold(started.run.run_id, lease_s=way.lease_s), started.session.session_id
 
 
 @pytest.mark.parametrize("name", WAYS)
 async def test_a_driving_runner_is_shown_the_end_of_its_run(server: Served, name: str) -> None:
     """`finished` with the terminal as it is in the log, then RUN_FINISHED; a new stream begins the same way."""
     way, wire = WAYS[name], server.wire
-    held = await _held(wire, way)
+    held, session_id = await _held(wire, way)
     async with driving(wire, held) as drive:
         if way.heard:
             await drive.publish("so far")
@@ -82,15 +90,19 @@ async def test_a_driving_runner_is_shown_the_end_of_its_run(server: Served, name
         assert answer.finished.terminal.output_text == ("so far" if way.heard else "")
         refusal = await drive.refused()
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "RUN_FINISHED")
-    log = await wire.log(KEY)
+    if way.gone:
+        return
+    log = await wire.log(session_id=session_id)
     assert log[answer.finished.terminal_sequence - 1].run_terminal == answer.finished.terminal
 
 
 @pytest.mark.parametrize("name", WAYS)
 async def test_a_runner_that_asks_is_told_that_its_run_has_ended(server: Served, name: str) -> None:
-    """Publish, heartbeat and release are RUN_FINISHED and change nothing; a report is SUPERSEDED and kept as such."""
+    """Publish, heartbeat and release are RUN_FINISHED and change nothing; a report is SUPERSEDED, and kept as such
+    unless its session is deleted.
+    """
     way, wire = WAYS[name], server.wire
-    held = await _held(wire, way)
+    held, session_id = await _held(wire, way)
     if way.heard:
         await wire.publish(held, "so far")
     await way.end(wire)
@@ -104,7 +116,10 @@ async def test_a_runner_that_asks_is_told_that_its_run_has_ended(server: Served,
     assert rows(server.database) == before
     late = await wire.finish(held, output_text="too late")
     assert (late.finish_result, late.terminal) == (FINISH_RESULT_SUPERSEDED, terminal)
-    log = await wire.log(KEY)
+    if way.gone:
+        assert rows(server.database) == before
+        return
+    log = await wire.log(session_id=session_id)
     check_log(log)
     assert terminals(log) == [way.ending]
     assert log[-1].late_result.output_text == "too late"
@@ -113,7 +128,7 @@ async def test_a_runner_that_asks_is_told_that_its_run_has_ended(server: Served,
 async def test_a_closing_session_s_runner_hears_of_it_on_its_stream(server: Served) -> None:
     """The command is a graceful interrupt with the reason and the close deadline; what it reports then stands."""
     wire = server.wire
-    held = await _held(wire, WAYS["force"])
+    held, _ = await _held(wire, WAYS["force"])
     async with driving(wire, held) as drive:
         await drive.publish("so far")
         await drive.published(1)
@@ -128,7 +143,7 @@ async def test_a_closing_session_s_runner_hears_of_it_on_its_stream(server: Serv
 async def test_a_runner_hears_again_when_a_close_leaves_it_less_time(server: Served) -> None:
     """An interrupt with a long grace that a close joins is the same one, with a nearer deadline."""
     wire = server.wire
-    held = await _held(wire, WAYS["force"])
+    held, _ = await _held(wire, WAYS["force"])
     async with driving(wire, held) as drive:
         await drive.publish("so far")
         await drive.published(1)

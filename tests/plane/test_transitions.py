@@ -10,13 +10,11 @@ import pytest
 
 from sessionplane.domain.errors import InvalidTransition
 from sessionplane.domain.interrupts import InterruptMode
-from sessionplane.domain.sessions import TRANSITIONS, MoveReason, SessionCause, SessionState
-from sessionplane.plane import pointers, sessions
-from sessionplane.plane.context import Context
-from sessionplane.store.contract import Tx
+from sessionplane.domain.sessions import TRANSITIONS, SessionCause, SessionState
+from sessionplane.plane import sessions
 from sessionplane.v1 import session_pb2
 from sessionplane.v1.event_pb2 import Event
-from tests.support.planes import CLOSE_MS, GRACE_MS, KEY, NAMESPACE, Bench, open_bench
+from tests.support.planes import CLOSE_MS, GRACE_MS, KEY, Bench, open_bench
 from tests.support.story import check_log
 
 LINGER_MS, QUIET_MS = 2_000, 5_000
@@ -93,21 +91,6 @@ async def _stay_quiet(bench: Bench) -> None:
     await bench.pass_time(QUIET_MS)
 
 
-async def _reset(bench: Bench) -> None:
-    def use_case(tx: Tx, context: Context) -> None:
-        session = tx.session(NAMESPACE, session_id)
-        assert session is not None
-        pointers.hand_over(tx, session, MoveReason.RESET, context)
-
-    session_id = bench.session().session_id
-    await bench.write(use_case)
-
-
-async def _delete(bench: Bench) -> None:
-    session = bench.session()
-    await bench.write(lambda tx, context: pointers.delete(tx, session, context))
-
-
 WAYS: Mapping[SessionCause, Step] = {
     C.RUN_CLAIMED: _claim,
     C.RUN_STARTED: lambda bench: bench.publish(active_run(bench), "a"),
@@ -120,8 +103,8 @@ WAYS: Mapping[SessionCause, Step] = {
     C.CLOSED: _finish_and_close,
     C.CLOSE_EXPIRED: lambda bench: bench.pass_time(CLOSE_MS),
     C.EXPIRED: _stay_quiet,
-    C.SUPERSEDED: _reset,
-    C.DELETED: _delete,
+    C.SUPERSEDED: lambda bench: bench.reset(),
+    C.DELETED: lambda bench: bench.delete(),
     C.RESUMED: lambda bench: bench.start(),
 }
 """What brings a cause about, from most states."""
