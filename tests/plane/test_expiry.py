@@ -195,6 +195,16 @@ async def test_an_ended_session_is_deleted_after_its_time(bench: Bench) -> None:
     assert (moved.key, moved.holds) == (KEY, False)
 
 
+async def test_an_ended_session_waits_for_nobody_after_a_restart(bench: Bench) -> None:
+    """What has ended long ago is deleted with the first sweep, whoever may still come back."""
+    session_id = await detached(bench)
+    await bench.close()
+    await bench.reopen(after_ms=ENDED_MS)
+    await bench.plane.sweeper.sweep()
+    with pytest.raises(SessionNotFound):
+        bench.session(session_id)
+
+
 async def test_a_resumed_session_is_not_deleted(bench: Bench) -> None:
     """The end that counts is the last one."""
     await detached(bench)

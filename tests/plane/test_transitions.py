@@ -15,6 +15,7 @@ from sessionplane.plane import sessions
 from sessionplane.v1 import session_pb2
 from sessionplane.v1.event_pb2 import Event
 from tests.support.planes import CLOSE_MS, GRACE_MS, KEY, Bench, open_bench
+from tests.support.rows import rows
 from tests.support.story import check_log
 
 LINGER_MS, QUIET_MS = 2_000, 5_000
@@ -161,6 +162,15 @@ async def test_a_cause_without_an_edge_is_refused_and_changes_nothing(
         InvalidTransition, bench.write(lambda tx, use: sessions.move(tx, session, cause, use))
     )
     assert (error.details["from"], error.details["to"]) == (state, cause)
+
+
+@pytest.mark.parametrize("state", SessionState)
+async def test_a_restart_is_no_edge(bench: Bench, state: SessionState) -> None:
+    """Stopping and starting changes no row, however long it took; only what came due meanwhile is done by and by."""
+    await REACH[state](bench)
+    before = rows(bench.database)
+    await bench.reopen(after_ms=10_000_000)
+    assert rows(bench.database) == before
 
 
 async def test_somebody_who_is_there_still_ends_a_suspension(bench: Bench) -> None:

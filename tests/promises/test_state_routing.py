@@ -14,7 +14,7 @@ import pytest
 
 from sessionplane.v1 import run_pb2, session_pb2
 from sessionplane.v1 import session_service_pb2 as pb
-from sessionplane.v1.session_pb2 import ROUTE_ADMIT, ROUTE_RESUME, SessionRef
+from sessionplane.v1.session_pb2 import ROUTE_ADMIT, ROUTE_END_THEN_RESUME, ROUTE_RESUME, SessionRef
 from sessionplane.v1.session_service_pb2 import STREAM_START_OLDEST, STREAM_UNTIL_RUN_END
 from tests.support.refusals import refused
 from tests.support.rows import rows
@@ -44,6 +44,18 @@ async def _detached(wire: Wire) -> None:
     await wire.run_through((await wire.start(KEY)).run.run_id, "done")
 
 
+async def _suspended(wire: Wire) -> None:
+    """A run is under way, and its subscriber went to the background."""
+    await _active(wire)
+    await wire.suspend(KEY)
+
+
+async def _closing(wire: Wire) -> None:
+    """A run is under way that was asked to finish."""
+    await _active(wire)
+    await wire.close(KEY)
+
+
 async def _ended(wire: Wire) -> None:
     await wire.interrupt(run_id=(await wire.start(KEY)).run.run_id)
 
@@ -54,8 +66,11 @@ STATES: dict[str, Before] = {
     "STARTING": _starting,
     "ACTIVE": _active,
     "DETACHED": _detached,
+    "SUSPENDED": _suspended,
+    "CLOSING": _closing,
     "ENDED": _ended,
 }
+ROUTES = {"CLOSING": ROUTE_END_THEN_RESUME, "ENDED": ROUTE_RESUME}
 
 
 async def _serve_all(wire: Wire) -> None:
@@ -146,11 +161,11 @@ async def test_route_says_what_start_run_then_does(server: Served, state: str) -
     wire = server.wire
     await STATES[state](wire)
     answer = await wire.get(KEY)
-    assert answer.route == (ROUTE_RESUME if state == "ENDED" else ROUTE_ADMIT)
+    assert answer.route == ROUTES.get(state, ROUTE_ADMIT)
     assert (await wire.resolve(KEY)).route == answer.route
     started = await wire.start(KEY)
-    assert started.session.generation == answer.session.generation + (state == "ENDED")
-    waits = bool(answer.session.active_run_id)
+    assert started.session.generation == answer.session.generation + (state in ROUTES)
+    waits = bool(answer.session.active_run_id) and state not in ROUTES
     assert started.disposition == (
         run_pb2.RUN_DISPOSITION_QUEUED if waits else run_pb2.RUN_DISPOSITION_PENDING
     )
