@@ -113,11 +113,15 @@ async def running(settings: Settings, *, accept_key_changes: bool = False) -> As
             read_mark=read_mark,
             limits=settings.limits,
             keys=settings.key_settings(),
+            freshness=settings.freshness_settings(),
         )
         changes = await _settle_keys(plane, accept=accept_key_changes)
         await plane.start()
-        async with _loops(plane, settings.limits, store) as broken, _edge(plane, settings) as address:
-            yield Running(address=address, plane=plane, store=store, broken=broken, key_changes=changes)
+        try:
+            async with _loops(plane, settings.limits, store) as broken, _edge(plane, settings) as address:
+                yield Running(address=address, plane=plane, store=store, broken=broken, key_changes=changes)
+        finally:
+            await plane.stop()
     finally:
         await store.close()
 

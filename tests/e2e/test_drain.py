@@ -10,6 +10,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from sessionplane.v1 import runner_service_pb2 as runner
+from sessionplane.v1 import session_pb2
 from sessionplane.v1 import session_service_pb2 as pb
 from tests.support.processes import server_process
 from tests.support.refusals import Refusal, read, refused
@@ -96,3 +97,14 @@ async def test_calls_under_way_at_the_stop_are_acknowledged_or_told_to_come_agai
     async with serving(tmp_path / "plane.db") as server:
         runs = [await server.wire.get_run(each.run_id) for each in held]
     assert sum(run.last_run_sequence for run in runs) == acknowledged > 0
+
+
+async def test_a_stop_forgets_no_visit(tmp_path: Path) -> None:
+    """A user who came between the last sweep and the stop was there."""
+    never = {"sweep_ms": 3_600_000}
+    async with serving(tmp_path / "plane.db", limits=never) as server:
+        created = await server.wire.resolve("chat", interaction=session_pb2.INTERACTION_SYSTEM)
+        assert not created.session.HasField("last_interaction_time")
+        await server.wire.resolve("chat")
+    async with serving(tmp_path / "plane.db", limits=never) as server:
+        assert (await server.wire.get("chat")).session.HasField("last_interaction_time")

@@ -274,7 +274,7 @@ async def test_a_repeat_is_no_interaction(bench: Bench) -> None:
     await bench.resolve(request_id="r1")
     bench.clock.advance(500)
     await bench.resolve(request_id="r1")
-    assert not bench.plane.sweeper._touched
+    assert not bench.plane.sweeper._visits
 
 
 # With a run
@@ -424,7 +424,7 @@ async def test_machinery_finds_a_session_or_makes_a_hidden_one(bench: Bench) -> 
     assert (created.resolution, session.visibility) == (Resolution.CREATED, INTERNAL)
     assert session.last_interaction_at_ms is None
     assert (await bench.resolve(visibility=INTERNAL)).resolution is Resolution.EXISTING
-    assert not bench.plane.sweeper._touched
+    assert not bench.plane.sweeper._visits
     await bench.resolve("seen")
     assert (await bench.resolve("seen", visibility=INTERNAL)).view.session.visibility is Visibility.VISIBLE
 

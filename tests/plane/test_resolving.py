@@ -230,4 +230,4 @@ async def test_noted_interactions_are_bounded(tmp_path: Path) -> None:
     async with open_bench(tmp_path / "plane.db", touched_sessions_max=2) as bench:
         for name in ("a", "b", "c", "a", "b", "c"):
             await bench.resolve(name)
-        assert len(bench.plane.sweeper._touched) == 2
+        assert len(bench.plane.sweeper._visits) == 2

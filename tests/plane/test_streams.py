@@ -271,7 +271,7 @@ async def test_a_stream_that_resolves_for_a_person_is_an_interaction(bench: Benc
     """It is noted for the sweep like any other resolve of a session that is there."""
     session = (await bench.resolve()).view.session
     async with bench.plane.stream(resolving()):
-        assert list(bench.plane.sweeper._touched) == [(NAMESPACE, session.session_id)]
+        assert list(bench.plane.sweeper._visits.pending()) == [(NAMESPACE, session.session_id)]
 
 
 async def test_a_stream_may_resolve(bench: Bench) -> None:

@@ -257,7 +257,7 @@ async def test_interactions_that_could_not_be_written_are_written_later(bench: B
     bench.clock.advance(500)
     await bench.resolve()
     async with HeldWriter(bench.store):
-        written = asyncio.create_task(bench.plane.sweeper._write_touched())
+        written = asyncio.create_task(bench.plane.sweeper.write_visits())
         await asyncio.sleep(0)
         lost = bench.plane.execute(lose_the_commit)
     for each in (written, lost):

@@ -15,6 +15,7 @@ import pytest
 
 from sessionplane.domain.errors import SessionPlaneError, StorageFull
 from sessionplane.domain.events import Custom, Entry, OutputDelta, Published
+from sessionplane.domain.freshness import FreshnessSettings
 from sessionplane.domain.interrupts import Interrupt, InterruptMode
 from sessionplane.domain.keys import KeySettings, canonical
 from sessionplane.domain.limits import Limits
@@ -63,6 +64,8 @@ LEASE_MS = 15_000
 START_MS = 60_000
 RUN_MS = 600_000
 GRACE_MS = 10_000
+FRESH = FreshnessSettings()
+"""No session is ever stale."""
 CLOSE_MS = 12_000
 
 
@@ -90,9 +93,10 @@ def spec(where: str = KEY, text: str = "", **given: Any) -> RunSpec:
 class Bench:
     """One plane. `reopen` is a restart of the process."""
 
-    def __init__(self, database: Path, limits: Limits) -> None:
+    def __init__(self, database: Path, limits: Limits, freshness: FreshnessSettings = FRESH) -> None:
         self.database = database
         self.limits = limits
+        self.freshness = freshness
         self.clock = FakeClock()
         self.ids = Counting()
         self.forged = False
@@ -111,6 +115,7 @@ class Bench:
             read_mark=read_mark,
             limits=self.limits,
             keys=KeySettings(),
+            freshness=self.freshness,
         )
 
     async def reopen(self, *, after_ms: int = 0) -> None:
@@ -453,9 +458,11 @@ def lose_the_commit(tx: Any, _context: object) -> None:
 
 
 @asynccontextmanager
-async def open_bench(database: Path, **bounds: int) -> AsyncIterator[Bench]:
+async def open_bench(
+    database: Path, *, freshness: FreshnessSettings = FRESH, **bounds: int
+) -> AsyncIterator[Bench]:
     """Open a plane, and close its file in the end, in which nothing may be broken then."""
-    made = Bench(database, Limits(**bounds))
+    made = Bench(database, Limits(**bounds), freshness)
     made.open()
     await made.plane.start()
     try:

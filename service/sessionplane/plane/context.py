@@ -12,6 +12,7 @@ from typing import Protocol, TypeVar
 
 from sessionplane.domain.errors import RequestIdReused
 from sessionplane.domain.limits import Limits
+from sessionplane.plane.freshness import Judge
 from sessionplane.plane.leases import Leases
 from sessionplane.plane.presence import Attendance
 from sessionplane.store.contract import ReadTx, Request, Topic, Tx
@@ -37,7 +38,7 @@ class Context:
     `now_ms` is Unix time as the machine tells it, for people to read; it may jump. `judged_ms` is Unix time as this
     process counts it on from its start, by a clock that cannot be set: whatever ends, expires or is forgotten is
     judged by it. `monotonic_ms` is that clock itself, for what does not outlive the process.
-    `leases` and `presence` belong to the writer's thread, like the transaction.
+    `leases` and `presence` belong to the writer's thread, like the transaction. `judge` knows who is stale.
     """
 
     now_ms: int
@@ -46,6 +47,7 @@ class Context:
     limits: Limits
     leases: Leases
     presence: Attendance
+    judge: Judge
     new_id: Callable[[str], str]
     new_secret: Callable[[], str]
 

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from sessionplane.domain.errors import SessionPlaneError
 from sessionplane.domain.events import Entry
+from sessionplane.domain.freshness import FreshnessSettings
 from sessionplane.domain.keys import KeySettings, SessionKey
 from sessionplane.domain.limits import Limits
 from sessionplane.domain.runs import Run, RunState
@@ -25,6 +26,7 @@ from sessionplane.plane import claims, resolving, runs
 from sessionplane.plane.compactor import Compactor
 from sessionplane.plane.context import Clock, Context, pool_topic, run_topic, with_request
 from sessionplane.plane.following import Following
+from sessionplane.plane.freshness import Judge, Visits
 from sessionplane.plane.leases import Leases, RunRef
 from sessionplane.plane.logs import LARGE_LOG
 from sessionplane.plane.presence import Attendance
@@ -50,6 +52,7 @@ class ControlPlane:
         read_mark: Callable[[Entry], SessionMark],
         limits: Limits,
         keys: KeySettings,
+        freshness: FreshnessSettings,
     ) -> None:
         """Stand on an open store; `start` makes it ready. Must be built on the event loop that will use it."""
         self.store = store
@@ -61,11 +64,13 @@ class ControlPlane:
         self._new_secret = new_secret
         self._leases = Leases()
         self._attached = Attendance()
-        # Resolves of one new key that wait for one command. Bounded by the writer's queue.
-        self._creating: dict[tuple[str, SessionKey], asyncio.Future[resolving.Resolved]] = {}
+        visits = Visits(most=limits.touched_sessions_max)
+        self._judge = Judge(freshness, visits)
+        # Resolves of one key that wait for one command. Bounded by the writer's queue.
+        self._settling: dict[tuple[str, SessionKey], asyncio.Future[resolving.Resolved]] = {}
         # From the monotonic clock to Unix time, as it was at the start; see Context.judged_ms.
         self._anchor_ms = clock.wall_ms() - clock.monotonic_ms()
-        self.sweeper = Sweeper(self.execute, store.scan, clock=clock, limits=limits)
+        self.sweeper = Sweeper(self.execute, store.scan, visits, clock=clock, limits=limits)
         self.compactor = Compactor(self.execute, limits=limits)
         self.following = Following(
             store,
@@ -110,6 +115,7 @@ class ControlPlane:
             limits=self.limits,
             leases=self._leases,
             presence=self._attached,
+            judge=self._judge,
             new_id=self._new_id,
             new_secret=self._new_secret,
         )
@@ -128,7 +134,7 @@ class ControlPlane:
 
         Raises what `resolving.resolve` raises.
         """
-        found = self.read(lambda tx: resolving.look(tx, request))
+        found = self._look(request)
         if isinstance(found, str):
             found = await self._settle(request, found)
         if found.untouched:
@@ -140,29 +146,34 @@ class ControlPlane:
         if request.asker is Interaction.USER:
             self.sweeper.note_interaction(session)
 
+    def _look(
+        self, request: resolving.ResolveRequest, *, seen: str | None = None
+    ) -> resolving.Resolved | str:
+        """Answer from what is on disk, if no write is needed."""
+        stale = None if self._judge.idle else self._is_stale
+        return self.read(lambda tx: resolving.look(tx, request, stale=stale, seen=seen))
+
+    def _is_stale(self, session: Session) -> bool:
+        return self._judge.is_stale(session, now_ms=self.clock.wall_ms())
+
     async def _settle(self, request: resolving.ResolveRequest, seen: str) -> resolving.Resolved:
-        """Resolve in the writer's turn, whoever was `seen` to hold the key. For a new key that many ask for, one of
-        them does.
+        """Resolve in the writer's turn, whoever was `seen` to hold the key. Of many that ask for the same key at once
+        the first one does so, and the others look at what it left: a new key costs one command.
         """
         key = request.session.key
-        if not seen and key is not None and not request.bind_session_id and request.run is None:
-            return await self._create(request, (request.call.namespace, key))
-        return await self._write(request, seen)
-
-    async def _create(
-        self, request: resolving.ResolveRequest, name: tuple[str, SessionKey]
-    ) -> resolving.Resolved:
-        """Create the session of a new key; whoever asks meanwhile waits for the same command."""
-        first = self._creating.get(name)
+        if key is None or request.bind_session_id or request.run is not None:
+            return await self._write(request, seen)
+        name = (request.call.namespace, key)
+        first = self._settling.get(name)
         if first is not None:
             # The first one's trouble is its own, and so is its request id: ask again for this one.
             with suppress(SessionPlaneError):
                 await asyncio.shield(first)
-            joined = self.read(lambda tx: resolving.look(tx, request, seen=""))
-            return await self._write(request, "") if isinstance(joined, str) else joined
-        future = self._write(request, "")
-        self._creating[name] = future
-        future.add_done_callback(lambda _: self._creating.pop(name, None))
+            joined = self._look(request, seen=seen)
+            return await self._write(request, seen) if isinstance(joined, str) else joined
+        future = self._write(request, seen)
+        self._settling[name] = future
+        future.add_done_callback(lambda _: self._settling.pop(name, None))
         return await asyncio.shield(future)
 
     def _write(self, request: resolving.ResolveRequest, seen: str) -> asyncio.Future[resolving.Resolved]:
@@ -227,6 +238,11 @@ class ControlPlane:
     async def start(self) -> None:
         """Make ready: see `Sweeper.start`."""
         await self.sweeper.start()
+
+    async def stop(self) -> None:
+        """Write what waited for a sweep that will not come. What cannot be written is lost, as in a crash."""
+        with suppress(SessionPlaneError):
+            await self.sweeper.write_visits()
 
     def drain(self) -> None:
         """Begin to stop: streams end with a token, waiting calls end, and no new ones begin."""

@@ -38,6 +38,9 @@ from sessionplane.plane.runs import Started
 from sessionplane.plane.sessions import SessionRef, View, find, require, view, view_after
 from sessionplane.store.contract import ReadTx, Request, Tx
 
+Stale = Callable[[Session], bool]
+"""Says whether a session is too old for a user's interaction with its key."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResolveRequest:
@@ -98,9 +101,12 @@ _RESOLUTIONS: Mapping[MoveReason, Resolution] = MappingProxyType(
 """Why a key moved -> what the caller is told."""
 
 
-def look(tx: ReadTx, request: ResolveRequest, *, seen: str | None = None) -> Resolved | str:
+def look(
+    tx: ReadTx, request: ResolveRequest, *, stale: Stale | None = None, seen: str | None = None
+) -> Resolved | str:
     """Answer a resolve that needs no write: a repeat, or a session that is there. If it needs one, return the id of
-    the session that holds the key, "" for nobody. `seen` is what an earlier look returned.
+    the session that holds the key, "" for nobody. `seen` is what an earlier look returned; without `stale` no session
+    is.
 
     Raises what `resolve` raises, but KeyMismatch, KeyBound and what admitting a run raises.
     """
@@ -110,7 +116,7 @@ def look(tx: ReadTx, request: ResolveRequest, *, seen: str | None = None) -> Res
     if request.bind_session_id:
         return ""
     session = find(tx, request.call.namespace, request.session)
-    wanted = _move_wanted(request, session)
+    wanted = _move_wanted(request, session, stale)
     if session is None:
         return ""
     if wanted is not None or request.run is not None or _shows(request, session):
@@ -203,15 +209,17 @@ def _shows(request: ResolveRequest, session: Session) -> bool:
     return request.visibility is Visibility.VISIBLE and session.visibility is Visibility.INTERNAL
 
 
-def _move_wanted(request: ResolveRequest, holder: Session | None) -> MoveReason | None:
+def _move_wanted(request: ResolveRequest, holder: Session | None, stale: Stale | None) -> MoveReason | None:
     """Say how the key has to move before there is a session to answer with; None if it may stay. An id names its
-    session, whatever the policies say.
+    session, whatever the policies say. To a user a stale session is no longer there for them to speak about.
 
     Raises KeyNotBound, SessionExists, SessionEnded and SessionReplaced.
     """
     if request.session.key is None:
         return None
     pointers.expect(holder, request.expected_session_id)
+    if holder is not None and stale is not None and request.asker is Interaction.USER and stale(holder):
+        return MoveReason.ROLLED_OVER
     return _POLICIES[routing.route(Verb.RESOLVE, holder)](request, holder)
 
 
@@ -244,7 +252,9 @@ def _settle(tx: Tx, request: ResolveRequest, context: Context) -> tuple[Session,
     if request.bind_session_id:
         return _bind(tx, request, context)
     holder = find(tx, request.call.namespace, request.session)
-    reason = _move_wanted(request, holder)
+    reason = _move_wanted(
+        request, holder, lambda session: context.judge.is_stale(session, now_ms=context.now_ms)
+    )
     if holder is None:
         return _create(tx, request, context), reason
     if reason is None:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from sessionplane.domain.errors import RunIdReused, RunNotFound
 from sessionplane.domain.runs import Run, RunDisposition
-from sessionplane.domain.sessions import Interaction, Session
-from sessionplane.plane import admission, inputs, sessions
+from sessionplane.domain.sessions import Interaction, MoveReason, Session
+from sessionplane.plane import admission, inputs, pointers, sessions
 from sessionplane.plane.admission import RunSpec
 from sessionplane.plane.context import Call, Context, recall, remember
 from sessionplane.plane.sessions import RunView, SessionRef, View
@@ -133,10 +133,15 @@ def find_known(tx: ReadTx, namespace: str, spec: RunSpec) -> Started | None:
 
 
 def _find(tx: Tx, request: StartRequest, context: Context) -> Session:
-    """Return the session that is meant, created if its key has none or nothing is named."""
+    """Return the session that is meant: by key a new one if it is stale, created if there is none or nothing is
+    named.
+    """
     namespace = request.call.namespace
     session = sessions.find(tx, namespace, request.session) if request.session else None
-    if session is not None:
-        return session
     key = request.session.key if request.session else None
+    if session is not None:
+        by_user = key is not None and request.interaction is Interaction.USER
+        if by_user and context.judge.is_stale(session, now_ms=context.now_ms):
+            return pointers.hand_over(tx, session, MoveReason.ROLLED_OVER, context)
+        return session
     return sessions.create(tx, context, namespace=namespace, key=key, interaction=request.interaction)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 
 from sessionplane.domain.errors import SessionPlaneError
@@ -17,6 +18,7 @@ from sessionplane.domain.sessions import Session
 from sessionplane.live.loops import PASSING, all_of
 from sessionplane.plane import expiry, lifecycle, upkeep
 from sessionplane.plane.context import Clock, Context, with_request
+from sessionplane.plane.freshness import Visits
 from sessionplane.plane.leases import RunRef
 from sessionplane.store.contract import ReadTx, Tx
 
@@ -40,13 +42,12 @@ class Scan(Protocol):
 class Sweeper:
     """The upkeep of one plane. `sweep` and `look_for_pauses` are called every `sweep_ms`."""
 
-    def __init__(self, execute: Execute, scan: Scan, *, clock: Clock, limits: Limits) -> None:
+    def __init__(self, execute: Execute, scan: Scan, visits: Visits, *, clock: Clock, limits: Limits) -> None:
         self._execute = execute
         self._scan = scan
         self._clock = clock
         self._limits = limits
-        # Last interactions that wait for the sweep. Bounded by touched_sessions_max.
-        self._touched: dict[tuple[str, str], int] = {}
+        self._visits = visits
         # Streams that closed while nothing could be written. Bounded by the streams that were open.
         self._departed: list[tuple[str, str]] = []
         self._looked_at_ms = clock.monotonic_ms()
@@ -54,9 +55,15 @@ class Sweeper:
         self._settled_to: str | None = ""
 
     def note_interaction(self, session: Session) -> None:
-        """Remember that a person was here; the sweep writes it, nobody waits for it."""
-        if len(self._touched) < self._limits.touched_sessions_max:
-            self._touched[session.namespace, session.session_id] = self._clock.wall_ms()
+        """Remember that a person was here; the sweep writes it, nobody waits for it. If too many are remembered it is
+        written at once.
+        """
+        name, at_ms = (session.namespace, session.session_id), self._clock.wall_ms()
+        if self._visits.note(name, at_ms):
+            return
+        with suppress(SessionPlaneError):
+            written = self._execute(with_request(upkeep.touch, {name: at_ms}))
+            written.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     def depart(self, namespace: str, session_id: str) -> None:
         """Detach. When the writer's queue or the disk is full the sweep tries again."""
@@ -99,7 +106,7 @@ class Sweeper:
         for namespace, session_id in departed:
             self.depart(namespace, session_id)
         # Before anything is judged by it.
-        await self._write_touched()
+        await self.write_visits()
         await self._settle_late()
         await self._settle_after_start(now_ms)
         await self._forget(now_ms)
@@ -117,15 +124,12 @@ class Sweeper:
                 return
             before = late
 
-    async def _write_touched(self) -> None:
-        touched, self._touched = self._touched, {}
-        if touched:
-            rows = [(namespace, session_id, at_ms) for (namespace, session_id), at_ms in touched.items()]
-            try:
-                await self._execute(with_request(upkeep.touch, rows))
-            except PASSING:
-                self._touched = touched | self._touched
-                raise
+    async def write_visits(self) -> None:
+        """Write the last interactions that were noted; those that cannot be written now wait for the next sweep."""
+        visits = self._visits.pending()
+        if visits:
+            await self._execute(with_request(upkeep.touch, visits))
+            self._visits.written(visits)
 
     async def _forget(self, began_at_ms: int) -> None:
         """Forget old request ids, a step at a time and no longer than a sweep may take: more than came meanwhile."""

@@ -6,7 +6,7 @@ looks again before it acts, since the late one may have been heard meanwhile. So
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sessionplane.domain.runs import CLAIMED, Run, RunCause, RunOutcome, RunState
@@ -102,9 +102,9 @@ def active_sessions(tx: ReadTx, after: str, limit: int) -> list[tuple[str, str]]
     return [(session.namespace, session.session_id) for session in page]
 
 
-def touch(tx: Tx, touched: Sequence[tuple[str, str, int]], _context: Context) -> None:
-    """Write the last interactions that were noted since the last time."""
-    for namespace, session_id, at_ms in touched:
+def touch(tx: Tx, visits: Mapping[tuple[str, str], int], _context: Context) -> None:
+    """Write when users were last in sessions (namespace, id)."""
+    for (namespace, session_id), at_ms in visits.items():
         tx.touch_session(namespace, session_id, interaction_at_ms=at_ms)
 
 
