@@ -167,3 +167,32 @@ async def test_an_interrupted_run_whose_runner_gives_up_is_not_offered_again(
     if way == "release":
         await wire.release(held)
     assert ending((await wire.wait(held.run_id)).terminal) == "INTERRUPTED/INTERRUPT"
+
+
+async def test_stop_and_do_this_instead(server: Served) -> None:
+    """One call drops what waits, asks the active run to stop, and starts what comes instead as the next."""
+    wire = server.wire
+    held = await _held(wire)
+    await wire.start("chat", run_id="waits")
+    await wire.start("chat", run_id="mine", policy=run_pb2.RUN_POLICY_INJECT)
+    wanted = run_pb2.RunSpec(input=run_pb2.Payload(text="instead"))
+    answer = await wire.interrupt("chat", drop_queued=True, follow_up=wanted, request_id="r1")
+    assert (answer.run.run_id, answer.dropped_run_count) == (held.run_id, 2)
+    assert (answer.follow_up_run.queue_position, answer.follow_up_run.HasField("input")) == (1, False)
+    for run_id in ("waits", "mine"):
+        assert ending((await wire.wait(run_id)).terminal) == "INTERRUPTED/INTERRUPT"
+    await wire.finish(held, RUN_OUTCOME_INTERRUPTED)
+    again = await wire.interrupt("CHAT", drop_queued=True, follow_up=wanted, request_id="r1")
+    assert (again.follow_up_run.run_id, again.dropped_run_count) == (answer.follow_up_run.run_id, 2)
+    assert again.follow_up_run.state == run_pb2.RUN_STATE_PENDING
+    claimed = await wire.claim(answer.follow_up_run.run_id)
+    assert claimed.run.input.text == "instead"
+    check_log(await wire.log("chat"))
+
+
+async def test_a_follow_up_needs_no_session(server: Served) -> None:
+    """A key that nobody used yet gets its session, and the stop is a NO_OP in its log."""
+    answer = await server.wire.interrupt("new", follow_up=run_pb2.RunSpec())
+    assert answer.interrupt.stage == INTERRUPT_STAGE_NO_OP
+    assert answer.follow_up_run.session_key == "agent:main:new"
+    assert story(await server.wire.log("new"))[-1] == "interrupt NO_OP"

@@ -309,11 +309,15 @@ class Bench:
         mode: InterruptMode = InterruptMode.GRACEFUL,
         grace_ms: int = GRACE_MS,
         reason: str = "",
+        then: str | None = None,
+        then_id: str = "",
         **more: Any,
     ) -> Interrupted:
-        """Ask that a run stop: the named one, or the active one of a session."""
+        """Ask that a run stop: the named one, or the active one of a session; `then` do something else instead."""
+        if then is not None:
+            more["follow_up"] = spec(name or run_id, then, run_id=then_id)
         request = InterruptRequest(
-            call=call("Interrupt", request_id, content or f"{name} {run_id} {mode}"),
+            call=call("Interrupt", request_id, content or f"{name} {run_id} {mode} {then}"),
             session=ref(name) if name else None,
             run_id=run_id,
             wish=Wish(mode=mode, grace_ms=grace_ms, reason=reason),

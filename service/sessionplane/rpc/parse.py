@@ -104,12 +104,14 @@ class Parser(SessionRequests):
             interaction=enum(Interaction, request.interaction, "interaction") or Interaction.USER,
         )
 
-    def _spec(self, spec: run_pb2.RunSpec, ref: SessionRef | None, field: str = "run") -> RunSpec:
-        """Read what to run in the session named by `ref`; `field` is where it stands in its request."""
+    def _spec(
+        self, spec: run_pb2.RunSpec, ref: SessionRef | None, field: str = "run", *, where: str = ""
+    ) -> RunSpec:
+        """Read what to run in the session named by `ref`, else by `where`; `field` is its place in the request."""
         limits = self._limits
         policy = enum(RunPolicy, spec.policy, f"{field}.policy") or RunPolicy.ENQUEUE
         payload = self.payload(spec.input, f"{field}.input")
-        where = (str(ref.key) if ref.key else ref.session_id) if ref else ""
+        where = (str(ref.key) if ref.key else ref.session_id) if ref else where
         return RunSpec(
             run_id=self.run_id(spec.run_id, f"{field}.run_id") if spec.run_id else "",
             input=payload,
@@ -141,6 +143,9 @@ class Parser(SessionRequests):
         if target is None:
             raise FieldInvalid(field="target", problem="name a session or a run_id")
         ref = self.ref(request.session) if target == "session" else None
+        follow_up = None
+        if request.HasField("follow_up"):
+            follow_up = self._spec(request.follow_up, ref, "follow_up", where=request.run_id)
         return InterruptRequest(
             call=self.call("Interrupt", request, ref.key if ref else None),
             session=ref,
@@ -157,6 +162,8 @@ class Parser(SessionRequests):
                 ),
                 reason=within(request.reason, self._limits.reason_bytes_max, "reason"),
             ),
+            drop_queued=request.drop_queued,
+            follow_up=follow_up,
         )
 
     def suspend(self, request: session_service_pb2.SuspendSessionRequest) -> SuspendRequest:

@@ -167,10 +167,14 @@ class SessionService:
     async def interrupt(self, request: pb.InterruptRequest, _context: Context) -> pb.InterruptResponse:
         """Ask that a run stop."""
         asked = self._parser.interrupt(request)
-        made = await self._plane.execute(lambda tx, use: interrupts.interrupt(tx, asked, use))
+        made = await self._plane.execute(
+            lambda tx, use: interrupts.interrupt(tx, asked, use), size=request.ByteSize()
+        )
         return pb.InterruptResponse(
             interrupt=render.interrupt(made.interrupt),
             run=render.run_or_none(self._plane, made.run),
+            follow_up_run=render.run_or_none(self._plane, made.follow_up),
+            dropped_run_count=made.dropped,
             resume_token=render.head_token(self._plane, made.session),
         )
 
