@@ -418,6 +418,37 @@ class TestRuns:
         await add(store, run(6, state=RunState.QUEUED, place=-9, session_id=session_id(2)))
         assert [store.read(lambda tx, at=at: tx.queued_before(ONE, at)) for at in (-2, 0, 9)] == [0, 2, 4]
 
+    async def test_runs_are_listed_newest_first(self, store: Store) -> None:
+        """By where they were recorded, of some states only, as many as are wanted, behind a place."""
+        await add(store, session(1), session(2))
+        states = {1: RunState.QUEUED, 2: RunState.RUNNING, 3: RunState.QUEUED, 4: RunState.PENDING}
+        await add(store, *(run(each, first_sequence=10 - each, state=at) for each, at in states.items()))
+        await add(store, run(5, first_sequence=99, session_id=session_id(2)))
+
+        def listed(*wanted: RunState, before: int | None = None, limit: int = 9) -> list[int]:
+            found = store.read(lambda tx: tx.runs(ONE, wanted, before=before, limit=limit))
+            return [each.first_sequence for each in found]
+
+        assert listed(*RunState) == [9, 8, 7, 6]
+        assert listed(*RunState, before=8) == [7, 6]
+        assert listed(*RunState, before=8, limit=1) == [7]
+        assert listed(RunState.QUEUED, RunState.PENDING) == [9, 7, 6]
+        assert listed() == []
+
+    async def test_listed_runs_are_small(self, store: Store) -> None:
+        """What may be long about a run is left out, and nothing else."""
+        await add(store, session(1), run(1, input=b"in", first_sequence=1))
+        ended = terminal(output_text="long", result=b"\x0a\x01r", interrupt_id="int_1")
+
+        def use_case(tx: Tx) -> Run:
+            return tx.finish_run(run(1, input=b"in", first_sequence=1), ended)
+
+        whole = await store.submit(use_case)
+        (listed,) = store.read(lambda tx: tx.runs(ONE, RunState, before=None, limit=9))
+        assert replace(listed, input=b"in", terminal=whole.terminal) == whole
+        brief = codec.encode_terminal(replace(ended, output_text="", result=b""))
+        assert listed.terminal == brief
+
     async def test_an_empty_line_has_no_next(self, store: Store) -> None:
         """A run that is past QUEUED stands in no line."""
         await add(store, session(1), run(1))

@@ -219,6 +219,13 @@ class Wire:
         assert answer.finished, f"the run goes on and on: {answer.run}"
         return answer.run
 
+    async def list_runs(
+        self, key: str = "", *, session_id: str = "", **more: Any
+    ) -> service.ListRunsResponse:
+        """Read a page of a session's runs."""
+        request = service.ListRunsRequest(session=named(key, session_id=session_id), **more)
+        return await self.sessions.ListRuns(request, timeout=DEADLINE_S)
+
     async def get_run(self, run_id: str) -> Run:
         """Read a run."""
         return (await self.sessions.GetRun(service.GetRunRequest(run_id=run_id), timeout=DEADLINE_S)).run

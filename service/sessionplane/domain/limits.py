@@ -45,6 +45,7 @@ class Limits:
     # What an answer may hold.
     page_sessions_max: int = _bound(1_000, "sessions in a page")
     page_examined_max: int = _bound(10_000, "sessions that are looked at for a page")
+    page_runs_max: int = _bound(1_000, "runs in a page")
     page_events_max: int = _bound(1_000, "events in a page")
     page_bytes_max: int = _bound(1 * _MIB, "a page")
     command_inputs_bytes_max: int = _bound(

@@ -1,11 +1,12 @@
-"""Use cases of runs as callers see them: start and read."""
+"""Use cases of runs as callers see them: start, read and list."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from sessionplane.domain.errors import RunIdReused, RunNotFound
-from sessionplane.domain.runs import Run, RunDisposition
+from sessionplane.domain.errors import PageTokenInvalid, RunIdReused, RunNotFound
+from sessionplane.domain.runs import Run, RunDisposition, RunState
 from sessionplane.domain.sessions import Interaction, MoveReason, Session
 from sessionplane.plane import admission, inputs, pointers, sessions
 from sessionplane.plane.admission import RunSpec
@@ -56,6 +57,38 @@ def get_run(tx: ReadTx, namespace: str, run_id: str) -> RunView:
     if run is None:
         raise RunNotFound(run_id=run_id)
     return sessions.view_run(tx, run, sessions.require_row(tx, namespace, run.session_id))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunPage:
+    """Some of a session's runs, newest first, and whether more follow."""
+
+    session: Session
+    runs: Sequence[RunView]
+    more: bool
+
+
+def list_runs(
+    tx: ReadTx,
+    namespace: str,
+    ref: SessionRef,
+    *,
+    states: Collection[RunState],
+    before: tuple[int, str] | None,
+    limit: int,
+) -> RunPage:
+    """Read a page of a session's runs in some states, without inputs, texts and results: those that were recorded
+    before the last one of the page before, a first_sequence and its session's id.
+
+    Raises SessionNotFound, KeyNotBound, and PageTokenInvalid if the key has moved to another session since.
+    """
+    session = sessions.require_named(tx, namespace, ref)
+    sequence, session_id = before or (None, session.session_id)
+    if session_id != session.session_id:
+        raise PageTokenInvalid
+    found = tx.runs(session.session_id, states, before=sequence, limit=limit + 1)
+    shown = [sessions.view_run(tx, run, session) for run in found[:limit]]
+    return RunPage(session=session, runs=shown, more=len(found) > limit)
 
 
 def start(tx: Tx, request: StartRequest, context: Context) -> Started:

@@ -21,7 +21,7 @@ from sessionplane.domain.events import EventKind
 from sessionplane.domain.interrupts import InterruptMode
 from sessionplane.domain.keys import KeySettings, SessionKey
 from sessionplane.domain.limits import Limits
-from sessionplane.domain.runs import RunOutcome, RunPolicy
+from sessionplane.domain.runs import RunOutcome, RunPolicy, RunState
 from sessionplane.domain.sessions import (
     ConflictPolicy,
     EndedPolicy,
@@ -169,6 +169,7 @@ _MEMBERS: dict[type[StrEnum], Mapping[int, StrEnum]] = {
         (ConflictPolicy, session_pb2.ConflictPolicy),
         (EndedPolicy, session_pb2.EndedPolicy),
         (RunPolicy, run_pb2.RunPolicy),
+        (RunState, run_pb2.RunState),
         (RunOutcome, run_pb2.RunOutcome),
         (InterruptMode, run_pb2.InterruptMode),
         (EventKind, event_pb2.EventKind),

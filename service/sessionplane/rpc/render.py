@@ -107,11 +107,7 @@ def terminal(encoded: bytes, *, whole: bool) -> run_pb2.RunTerminal | None:
     """Show a terminal as it was written; without text and result unless `whole`. None if there is none."""
     if not encoded:
         return None
-    shown = codec.decode_terminal(encoded)
-    if not whole:
-        shown.ClearField("output_text")
-        shown.ClearField("result")
-    return shown
+    return codec.decode_terminal(encoded if whole else codec.brief_terminal(encoded))
 
 
 def run(plane: ControlPlane, view: RunView, *, whole: bool = False) -> run_pb2.Run:

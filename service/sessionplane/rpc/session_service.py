@@ -154,6 +154,10 @@ class SessionService:
             resume_token=render.head_token(self._plane, view.session),
         )
 
+    async def list_runs(self, request: pb.ListRunsRequest, _context: Context) -> pb.ListRunsResponse:
+        """Read a page of a session's runs, newest first."""
+        return await listing.list_runs(self._plane, self._parser, request)
+
     async def wait_run(self, request: pb.WaitRunRequest, context: Context) -> pb.WaitRunResponse:
         """Wait for a run's end."""
         run_id = self._parser.run_id(request.run_id, "run_id")

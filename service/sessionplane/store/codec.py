@@ -138,6 +138,16 @@ def is_terminal(data: bytes, terminal: bytes) -> bool:
     return decode(data).run_terminal == decode_terminal(terminal)
 
 
+def brief_terminal(data: bytes) -> bytes:
+    """Return an encoded terminal without its text and result; none stays none."""
+    if not data:
+        return data
+    terminal = decode_terminal(data)
+    terminal.ClearField("output_text")
+    terminal.ClearField("result")
+    return terminal.SerializeToString()
+
+
 def _session_changed(event: event_pb2.Event, body: events.SessionChanged) -> None:
     message = event.session_changed
     if body.from_state is not None:

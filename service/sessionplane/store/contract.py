@@ -9,7 +9,7 @@ the order *commit, then tell*.
 from __future__ import annotations
 
 from asyncio import Future
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -18,7 +18,7 @@ from sessionplane.domain.inputs import Input, InputStage
 from sessionplane.domain.interrupts import Interrupt
 from sessionplane.domain.keys import SessionKey
 from sessionplane.domain.listing import SessionFilter
-from sessionplane.domain.runs import Run, RunTerminal
+from sessionplane.domain.runs import Run, RunState, RunTerminal
 from sessionplane.domain.sessions import Session
 
 T = TypeVar("T")
@@ -155,6 +155,13 @@ class ReadTx(Protocol):
 
     def next_queued(self, session_id: str) -> Run | None:
         """Return the first run in the session's line."""
+
+    def runs(
+        self, session_id: str, states: Collection[RunState], *, before: int | None, limit: int
+    ) -> list[Run]:
+        """Return a session's runs in these states by first_sequence, newest first, strictly before the given one:
+        without their inputs, and without the text and result of their terminals.
+        """
 
     def line(self, session_id: str) -> list[Run]:
         """Return the session's line, the first first."""

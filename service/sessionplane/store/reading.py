@@ -9,8 +9,11 @@ one would keep the log from being folded into the file.
 
 from __future__ import annotations
 
+import json
 import sqlite3
+from collections.abc import Collection
 from contextlib import closing
+from dataclasses import replace
 from hashlib import blake2b
 
 from sessionplane.domain.errors import Checksum, SessionPlaneError
@@ -19,7 +22,7 @@ from sessionplane.domain.inputs import Input, InputStage
 from sessionplane.domain.interrupts import Interrupt
 from sessionplane.domain.keys import SessionKey
 from sessionplane.domain.listing import SessionFilter
-from sessionplane.domain.runs import Run
+from sessionplane.domain.runs import Run, RunState
 from sessionplane.domain.sessions import Session
 from sessionplane.domain.tokens import compacted
 from sessionplane.store import codec, rows
@@ -113,6 +116,17 @@ class SqliteReadTx:
 
     def next_queued(self, session_id: str) -> Run | None:
         return self._run_or_none(sql.NEXT_QUEUED, (session_id,))
+
+    def runs(
+        self, session_id: str, states: Collection[RunState], *, before: int | None, limit: int
+    ) -> list[Run]:
+        wanted = json.dumps([state.value for state in states])
+        span = (session_id, _INTEGER_MAX if before is None else before, wanted, limit)
+        # One by one: terminals may be long, and what is long about them is not shown.
+        with closing(self._query(sql.RUNS_LISTED, span)) as found:
+            return [
+                replace(run, terminal=codec.brief_terminal(run.terminal)) for run in map(rows.run_of, found)
+            ]
 
     def line(self, session_id: str) -> list[Run]:
         return [rows.run_of(row) for row in self._query(sql.LINE, (session_id,)).fetchall()]

@@ -23,6 +23,7 @@ _RUN = (
     " r.first_output_sequence, r.injected, r.interrupt_id, r.outcome, r.terminal, r.terminal_sequence,"
     " r.report_fingerprint, r.late_fingerprint"
 )
+_RUN_ALONE = _RUN.replace("i.input", "x''")
 _INPUT = "namespace, input_id, session_id, run_id, stage, place, created_at_ms, fingerprint, spec, input"
 _RUNS = f"SELECT {_RUN} FROM runs r JOIN inputs i ON i.namespace = r.namespace AND i.input_id = r.run_id"
 
@@ -147,6 +148,11 @@ RUN = f"{_RUNS} WHERE r.namespace = ? AND r.run_id = ?"
 NEXT_QUEUED = f"{_RUNS} WHERE r.session_id = ? AND r.state = 'QUEUED' ORDER BY r.place, r.run_id LIMIT 1"
 # A session's line.
 LINE = f"{_RUNS} WHERE r.session_id = ? AND r.state = 'QUEUED' ORDER BY r.place, r.run_id"
+# A session's runs in some states, as a JSON array, newest first, without their inputs.
+RUNS_LISTED = (
+    f"SELECT {_RUN_ALONE} FROM runs r WHERE r.session_id = ? AND r.first_sequence < ?"
+    " AND r.state IN (SELECT value FROM json_each(?)) ORDER BY r.first_sequence DESC LIMIT ?"
+)
 # How many stand in a session's line up to a place.
 QUEUE_POSITION = """
     SELECT count(*) FROM runs WHERE session_id = ? AND state = 'QUEUED' AND (place, run_id) <= (?, ?)
