@@ -214,14 +214,18 @@ async def test_create_follows_through_resolve(server: Scripted, client: Client) 
 
 
 async def test_what_changes_something_carries_a_fresh_request_id(server: Scripted, client: Client) -> None:
-    """Resolve, start, interrupt and claim are safe to repeat without the caller doing anything for it."""
+    """Whatever changes something is safe to repeat without the caller doing anything for it."""
     server.answers = {
         "ResolveSession": service.ResolveSessionResponse(),
         "StartRun": service.StartRunResponse(),
         "Interrupt": service.InterruptResponse(),
         "ClaimRun": runner.ClaimRunResponse(),
+        "SuspendSession": service.SuspendSessionResponse(),
+        "CloseSession": service.CloseSessionResponse(),
     }
     for _ in range(2):
+        await client.suspend_session(key="k")
+        await client.close_session(key="k")
         await client.resolve(key="k")
         await client.start_run(key="k", input="hello")
         await client.interrupt(key="k")
@@ -229,7 +233,7 @@ async def test_what_changes_something_carries_a_fresh_request_id(server: Scripte
     await client.resolve(key="k", request_id="mine")
     ids = [request.request_id for _, request in server.requests]
     assert all(ids)
-    assert len(set(ids)) == 9
+    assert len(set(ids)) == 13
     assert ids[-1] == "mine"
 
 

@@ -197,6 +197,24 @@ async def test_nothing_to_stop_is_no_error(command: Command) -> None:
     assert (asked.code, "NO_OP" in asked.out) == (0, True)
 
 
+async def test_a_session_is_suspended_and_closed(start: Start, target: str, command: Command) -> None:
+    """The commands print the session as it is then; closing waits for the run under way if told to."""
+    await command("resolve", "k")
+    refused = await command("suspend", "k")
+    assert (refused.code, "INVALID_TRANSITION" in refused.err) == (1, True)
+    await command("run", "k", given="hello")
+    running = await start("run", "k", target=target)
+    await said(running, "is running")
+    suspended = await command("suspend", "k", "--grace", "600")
+    assert (suspended.code, "SUSPENDED" in suspended.out) == (0, True)
+    closed = await command("close", "k", "--reason", "The user left.", "--wait")
+    assert (closed.code, "INTERRUPTED by RUNNER" in closed.out) == (0, True)
+    ended = await end(running)
+    assert (ended.code, "The user left." in ended.err) == (130, True)
+    again = json.loads((await command("close", "k", "--json")).out)
+    assert again["session"]["state"] == "SESSION_STATE_ENDED"
+
+
 async def test_sessions_lists_them(command: Command) -> None:
     """One row or one JSON object for each session."""
     await command("resolve", "a")

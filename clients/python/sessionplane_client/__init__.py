@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .backoff import Backoff
     from .errors import (
         Disconnected,
+        InvalidTransition,
         KeyInvalid,
         KeyNotBound,
         LeaseLost,
@@ -39,6 +40,7 @@ __all__ = [
     "Client",
     "Disconnected",
     "EventStream",
+    "InvalidTransition",
     "KeyInvalid",
     "KeyNotBound",
     "LeaseLost",

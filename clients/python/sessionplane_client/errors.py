@@ -80,6 +80,10 @@ class SessionEnded(SessionPlaneError, reason="SESSION_ENDED"):
     """The session is final; `metadata` names its successor, if it has one."""
 
 
+class InvalidTransition(SessionPlaneError, reason="INVALID_TRANSITION"):
+    """The session or run cannot do that from the state it is in, which `metadata` names."""
+
+
 class RunInProgress(SessionPlaneError, reason="RUN_IN_PROGRESS"):
     """Another run is active and the policy was REJECT."""
 

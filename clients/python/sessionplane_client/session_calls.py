@@ -8,7 +8,7 @@ from sessionplane.v1 import session_pb2
 from sessionplane.v1 import session_service_pb2 as service
 
 from .connection import Connection
-from .wire import new_request_id, session_ref
+from .wire import duration, new_request_id, session_ref
 
 
 class SessionCalls(Connection):
@@ -47,6 +47,50 @@ class SessionCalls(Connection):
         """Reads a session and creates nothing. Raises KeyNotBound and SessionNotFound."""
         named = session_ref(key=key, session_id=session_id, agent=agent)
         return await self._unary(self.session_service.GetSession, service.GetSessionRequest(session=named))
+
+    async def suspend_session(
+        self,
+        *,
+        key: str | None = None,
+        session_id: str | None = None,
+        agent: str = "",
+        grace_period_s: float | None = None,
+        request_id: str | None = None,
+    ) -> service.SuspendSessionResponse:
+        """Says that nobody will follow the session for a while, for the server's two minutes if not told otherwise.
+
+        Its runs go on. A session that is suspended stays as it is. Raises InvalidTransition from a state in which it
+        cannot be suspended, KeyNotBound and SessionNotFound.
+        """
+        request = service.SuspendSessionRequest(
+            session=session_ref(key=key, session_id=session_id, agent=agent),
+            grace_period=duration(grace_period_s),
+            request_id=request_id or new_request_id(),
+        )
+        return await self._unary(self.session_service.SuspendSession, request)
+
+    async def close_session(
+        self,
+        *,
+        key: str | None = None,
+        session_id: str | None = None,
+        agent: str = "",
+        close_timeout_s: float | None = None,
+        reason: str = "",
+        request_id: str | None = None,
+    ) -> service.CloseSessionResponse:
+        """Ends a session: at once, or when its claimed run has had `close_timeout_s` (the server's two minutes).
+
+        The answer has an `active_run` while one may finish; `wait_run` waits for its end. A session that closes or has
+        ended stays as it is. Raises KeyNotBound and SessionNotFound.
+        """
+        request = service.CloseSessionRequest(
+            session=session_ref(key=key, session_id=session_id, agent=agent),
+            close_timeout=duration(close_timeout_s),
+            reason=reason,
+            request_id=request_id or new_request_id(),
+        )
+        return await self._unary(self.session_service.CloseSession, request)
 
     async def sessions(
         self,

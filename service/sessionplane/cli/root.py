@@ -12,6 +12,7 @@ from .ask import explain_key, interrupt, resolve, version
 from .calls import EXIT_INTERRUPTED, EXIT_REFUSED
 from .demo import demo
 from .keys import keys
+from .lifecycle import close, suspend
 from .listing import sessions
 from .run import run
 from .serve import serve
@@ -57,6 +58,8 @@ for command in (
     stream,
     run,
     interrupt,
+    suspend,
+    close,
     explain_key,
     keys,
     check,
