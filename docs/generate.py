@@ -237,25 +237,6 @@ def session_transitions() -> str:
     return f"{diagram(edges)}\n\n{table(('From', 'Cause', 'To', 'When'), rows)}"
 
 
-def idle_causes() -> str:
-    """The causes that no use case has yet, and the states that no session can therefore be in."""
-    used = {
-        SessionCause(name)
-        for module in (TOP / "service/sessionplane/plane").glob("*.py")
-        for name in re.findall(r"\bSessionCause\.([A-Z_]+)", module.read_text(encoding="utf-8"))
-    }
-    known = {cause for row in sessions.TRANSITIONS.values() for cause in row}
-    reached, more = set[SessionState](), {SessionState.CREATED}
-    while more:
-        reached |= more
-        steps = (sessions.TRANSITIONS[state].items() for state in more)
-        more = {target for row in steps for cause, target in row if cause in used} - reached
-    return (
-        f"No use case of this version has these causes: {listed(SessionCause, known - used)}.\n"
-        f"So no session is in these states yet: {listed(SessionState, set(SessionState) - reached)}."
-    )
-
-
 def run_states() -> str:
     """Every state of a run and what may follow it."""
     return _stages(RunState, runs.TRANSITIONS, runs.FIRST_STATES)
@@ -339,7 +320,6 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "settings": settings,
     "session-states": session_states,
     "session-transitions": session_transitions,
-    "idle-causes": idle_causes,
     "run-states": run_states,
     "run-ends": run_ends,
     "interrupt-stages": interrupt_stages,

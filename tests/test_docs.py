@@ -215,20 +215,6 @@ def test_refusals_to_expect_are_reasons() -> None:
     assert {reason for row in rows for reason in re.findall(r"`(\w+)`", row[3])} <= known
 
 
-def test_what_nothing_brings_about_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Causes that no use case names are idle, and so are states that only they lead to."""
-    plane = tmp_path / "service/sessionplane/plane"
-    plane.mkdir(parents=True)
-    (plane / "some.py").write_text(
-        "move(tx, session, SessionCause.RUN_CLAIMED, context)\nSessionCause.RUN_ENDED"
-    )
-    monkeypatch.setattr(generate, "TOP", tmp_path)
-    causes, states = generate.idle_causes().splitlines()
-    assert "`SUSPENDED`" in causes
-    assert "`RUN_CLAIMED`" not in causes
-    assert states == "So no session is in these states yet: `ACTIVE`, `DETACHED`, `SUSPENDED`, `CLOSING`."
-
-
 def anchors(page: Path) -> set[str]:
     """Returns the names by which a page's headings can be linked."""
     text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
