@@ -860,8 +860,8 @@ class TestCommits:
     async def test_the_listener_hears_of_a_commit_before_its_callers(self, store: Store) -> None:
         """With the entries of each session in order, and the topics as often as they were to be woken."""
         heard: list[Committed] = []
-        store.on_commit(heard.append)
         await add(store, session(1))
+        store.on_commit(heard.append)
         topic = Topic("session", NAMESPACE, ONE)
 
         def use_case(tx: Tx) -> None:
@@ -877,14 +877,15 @@ class TestCommits:
         assert len(heard) == 2
 
     async def test_the_listener_hears_nothing_of_what_was_undone(self, store: Store) -> None:
-        """Neither entries nor topics of a failed use case, and of an empty commit nothing at all."""
+        """Neither entries, topics nor changed sessions of a failed use case, and of an empty commit nothing at all."""
         heard: list[Committed] = []
-        store.on_commit(heard.append)
         await add(store, session(1))
+        store.on_commit(heard.append)
 
         def failing(tx: Tx) -> None:
             tx.append(ONE, created(), at_ms=NOW_MS)
             tx.wake(Topic("session", NAMESPACE, ONE))
+            tx.save_session(session(1))
             raise RunNotFound
 
         await refused(store, failing, RunNotFound)

@@ -13,8 +13,8 @@ from sessionplane.store import schema, statements
 
 WALKS = {"RESTING_SESSIONS", "COUNT_SESSIONS"}
 """Statements that may look at every row: none of them runs on a caller's behalf."""
-UNASKED = {"sessions_by_change"}
-"""Indexes that no statement of this release asks: what watching sessions will need."""
+UNASKED: set[str] = set()
+"""Indexes that no statement asks, each with its reason."""
 QUERIES = {
     name: text
     for name, text in vars(statements).items()

@@ -64,12 +64,22 @@ class Topic(NamedTuple):
     subject: str
 
 
+class ChangeNumbers(NamedTuple):
+    """How far a namespace has come: its newest change number, and the highest one of a session that was removed."""
+
+    newest: int
+    floor: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Committed:
-    """What one commit brought: the new entries of each session in order, and the topics to wake."""
+    """What one commit brought: the new entries of each session in order, the topics to wake, and the namespaces in
+    which sessions got new change numbers.
+    """
 
     entries: Mapping[str, Sequence[Entry]]
     topics: Sequence[Topic]
+    namespaces: frozenset[str] = frozenset()
 
 
 class Violations(NamedTuple):
@@ -149,6 +159,12 @@ class ReadTx(Protocol):
 
     def sessions_to_compact(self, *, at_ms: int, limit: int) -> list[Session]:
         """Return sessions of all namespaces whose compact_at_ms is at or before the moment, earliest first."""
+
+    def sessions_changed(self, namespace: str, *, after: int, limit: int) -> list[Session]:
+        """Return sessions of a change number above the given one, lowest first; hidden and deleted ones too."""
+
+    def change_numbers(self, namespace: str) -> ChangeNumbers:
+        """Return how far the namespace has come; (0, 0) before its first session."""
 
     def run(self, namespace: str, run_id: str) -> Run | None:
         """Return the run, or None if this namespace has none of that id."""
@@ -375,6 +391,6 @@ class Store(Protocol):
         """Run a query of any length on a reader's thread, in one snapshot."""
 
     def on_commit(self, listener: Callable[[Committed], None]) -> None:
-        """Set who is told, on the event loop, of each commit that brought entries or topics, before the
-        futures of its commands are done.
+        """Set who is told, on the event loop, of each commit that brought entries, topics or new change numbers,
+        before the futures of its commands are done.
         """

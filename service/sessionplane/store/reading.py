@@ -27,7 +27,15 @@ from sessionplane.domain.sessions import Session
 from sessionplane.domain.tokens import compacted
 from sessionplane.store import codec, rows
 from sessionplane.store import statements as sql
-from sessionplane.store.contract import Floor, Kept, Pointer, Request, SessionPage, Violations
+from sessionplane.store.contract import (
+    ChangeNumbers,
+    Floor,
+    Kept,
+    Pointer,
+    Request,
+    SessionPage,
+    Violations,
+)
 from sessionplane.store.invariants import INVARIANTS, counted, examples
 from sessionplane.store.selecting import narrowed
 
@@ -110,6 +118,14 @@ class SqliteReadTx:
     def sessions_to_compact(self, *, at_ms: int, limit: int) -> list[Session]:
         found = self._query(sql.SESSIONS_TO_COMPACT, (at_ms, limit))
         return [rows.session_of(row) for row in found.fetchall()]
+
+    def sessions_changed(self, namespace: str, *, after: int, limit: int) -> list[Session]:
+        found = self._query(sql.CHANGED_SESSIONS, (namespace, after, limit))
+        return [rows.session_of(row) for row in found.fetchall()]
+
+    def change_numbers(self, namespace: str) -> ChangeNumbers:
+        row = self._row(sql.CHANGE_NUMBERS, (namespace,))
+        return ChangeNumbers(0, 0) if row is None else ChangeNumbers(*row)
 
     def run(self, namespace: str, run_id: str) -> Run | None:
         return self._run_or_none(sql.RUN, (namespace, run_id))

@@ -200,7 +200,7 @@ _TABLES = (
 _INDEXES = (
     # statements.SESSIONS: pages of a namespace, newest first.
     "CREATE INDEX sessions_by_update ON sessions (namespace, updated_at_ms, session_id)",
-    # Watching a namespace: the rows above a change number.
+    # statements.CHANGED_SESSIONS: the rows above a change number.
     "CREATE UNIQUE INDEX sessions_by_change ON sessions (namespace, change_number)",
     # statements.MOVING_SESSIONS: the states that upkeep asks for, in which few sessions are at a time.
     """

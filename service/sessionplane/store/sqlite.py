@@ -214,8 +214,9 @@ class SqliteStore:
                 command.future.set_exception(error)
 
     def _publish(self, group: Group) -> None:
-        committed = Committed(entries=group.entries(), topics=group.topics())
-        if self._listener is None or not (committed.entries or committed.topics):
+        committed = Committed(entries=group.entries(), topics=group.topics(), namespaces=group.namespaces())
+        news = committed.entries or committed.topics or committed.namespaces
+        if self._listener is None or not news:
             return
         try:
             self._listener(committed)

@@ -132,6 +132,13 @@ RELEASE_KEY = """
     DELETE FROM keys WHERE namespace = ? AND key = ? AND session_id = ?
     RETURNING namespace, key, session_id, spelling
 """
+# The sessions that changed after a change number, as they are now.
+CHANGED_SESSIONS = (
+    f"SELECT {_SESSION} FROM sessions s WHERE s.namespace = ? AND s.change_number > ?"
+    " ORDER BY s.change_number LIMIT ?"
+)
+# The newest change number of a namespace, and the highest one that was removed.
+CHANGE_NUMBERS = "SELECT change_number, floor_change_number FROM namespaces WHERE namespace = ?"
 # The newest change number of a namespace.
 CHANGE_NUMBER = "SELECT change_number FROM namespaces WHERE namespace = ?"
 # Keeps the newest change number.

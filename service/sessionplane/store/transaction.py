@@ -53,6 +53,7 @@ class Effects:
 
     entries: dict[str, list[Entry]] = field(default_factory=dict)
     topics: list[Topic] = field(default_factory=list)
+    namespaces: set[str] = field(default_factory=set)
     undos: list[Callable[[], None]] = field(default_factory=list)
 
     def undo(self) -> None:
@@ -265,6 +266,7 @@ class SqliteTx(SqliteReadTx):
             number = 0 if row is None else row[0]
         self._numbers[namespace] = number + 1
         self._renumbered.add(namespace)
+        self._effects.namespaces.add(namespace)
         return number + 1
 
     def _flush(self) -> None:

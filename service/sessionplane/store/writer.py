@@ -69,6 +69,10 @@ class Group:
                 merged.setdefault(session_id, []).extend(entries)
         return merged
 
+    def namespaces(self) -> frozenset[str]:
+        """The namespaces whose sessions got new change numbers."""
+        return frozenset().union(*(effects.namespaces for effects in self.kept))
+
     def topics(self) -> tuple[Topic, ...]:
         """The topics to wake, in order and as often as it was asked for."""
         return tuple(topic for effects in self.kept for topic in effects.topics)
