@@ -16,8 +16,11 @@ from sessionplane.domain.tokens import (
     PageToken,
     ResumeToken,
     TokenWriter,
+    WatchToken,
+    WatchTokenWriter,
     parse_page_token,
     parse_resume_token,
+    parse_watch_token,
     stamp,
 )
 
@@ -113,6 +116,48 @@ def test_a_token_carries_eight_bytes_of_the_chain() -> None:
     assert stamp(b"") == bytes(8)
     writer = TokenWriter(store_id=TOKEN.store_id, session_id=TOKEN.session_id)
     assert parse_resume_token(writer.at(7, b"12345678 and more")) == TOKEN
+
+
+def watch_token(number: int = 7, *, store_id: str = TOKEN.store_id, namespace: str = "default") -> str:
+    return WatchTokenWriter(store_id=store_id, namespace=namespace).at(number)
+
+
+@given(HEX_32, st.text(min_size=1), st.integers(0, 2**63 - 1))
+def test_a_watch_token_comes_back_as_it_went_out(store_id: str, namespace: str, number: int) -> None:
+    """Reading what was written gives the same number of the same namespace in the same database."""
+    text = watch_token(number, store_id=store_id, namespace=namespace)
+    assert set(text) <= set(string.ascii_letters + string.digits + "-_")
+    assert parse_watch_token(text, namespace=namespace) == WatchToken(store_id=store_id, number=number)
+
+
+@given(st.data())
+def test_a_changed_watch_token_is_refused(data: st.DataObject) -> None:
+    """A watch's token with any one character changed is refused."""
+    text = watch_token()
+    place = data.draw(st.integers(0, len(text) - 1))
+    other = data.draw(st.sampled_from(sorted(set(string.ascii_letters + "-_!=") - {text[place]})))
+    with pytest.raises(TokenInvalid):
+        parse_watch_token(text[:place] + other + text[place + 1 :], namespace="default")
+
+
+def test_a_watch_token_belongs_to_its_namespace() -> None:
+    """Another namespace's numbers mean something else."""
+    with pytest.raises(TokenInvalid, match="another namespace"):
+        parse_watch_token(watch_token(namespace="other"), namespace="default")
+
+
+def test_logs_and_watches_have_tokens_of_their_own() -> None:
+    """Neither kind is taken for the other, nor is a later version, however somebody makes them."""
+    with pytest.raises(TokenInvalid, match="watching"):
+        parse_watch_token(TOKEN.encode(), namespace="default")
+    with pytest.raises(TokenInvalid, match="log"):
+        parse_resume_token(watch_token())
+    for version in (1, 0x80, 0x82):
+        forged = sealed(struct.pack(">B16s8sQ", version, b"s" * 16, b"n" * 8, 1))
+        with pytest.raises(TokenInvalid, match="version"):
+            parse_watch_token(forged, namespace="default")
+    with pytest.raises(TokenInvalid, match="version"):
+        parse_resume_token(sealed(struct.pack(">B16s16sQ8s", 0x81, b"s" * 16, b"t" * 16, 1, b"chain678")))
 
 
 @given(PAGES)

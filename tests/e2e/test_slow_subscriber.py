@@ -24,7 +24,7 @@ PIECES = 60
 @pytest.fixture
 async def strict(tmp_path: Path) -> AsyncIterator[Served]:
     """A server that waits half a second for a subscriber to read."""
-    limits = {"slow_subscriber_ms": 500, "stream_abort_ms": 500, "progress_after_ms": 500}
+    limits = {"slow_subscriber_ms": 500, "stream_abort_ms": 500, "labels_bytes_max": 200_000}
     async with serving(tmp_path / "strict.db", limits=limits) as served:
         yield served
 
@@ -70,6 +70,22 @@ async def test_a_subscriber_that_does_not_read_is_closed_and_its_token_goes_on(
         await again.rest()
     check_log(log)
     assert slow.events + again.events == log
+
+
+async def test_a_watch_that_is_not_read_is_closed_and_its_token_goes_on(strict: Served, narrow: Wire) -> None:
+    """It ends with SLOW_CONSUMER, takes no seat any more, and misses nothing once it comes back."""
+    wire = strict.wire
+    async with narrow.watch() as slow:
+        for number in range(PIECES):
+            await wire.resolve(f"chat-{number}", labels={"piece": PIECE})
+        await _streams(wire, 0)
+        await slow.rest()
+    assert slow.refusal is not None
+    assert (slow.refusal.code, slow.refusal.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "SLOW_CONSUMER")
+    assert 0 < len(slow.copy) < PIECES
+    async with wire.watch(resume_token=slow.token) as again:
+        await again.caught_up()
+    assert len(slow.copy | again.copy) == PIECES
 
 
 async def test_a_subscriber_that_does_not_read_delays_nobody(strict: Served, narrow: Wire) -> None:

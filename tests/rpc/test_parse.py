@@ -23,6 +23,7 @@ from sessionplane.domain.sessions import (
     Visibility,
 )
 from sessionplane.domain.streams import EVERYTHING, Filter, Presence, Start, Until
+from sessionplane.domain.tokens import WatchToken, WatchTokenWriter
 from sessionplane.rpc.parse import Parser
 from sessionplane.v1 import event_pb2, run_pb2, session_pb2
 from sessionplane.v1 import runner_service_pb2 as runner
@@ -256,6 +257,19 @@ def test_a_stream_may_hold_a_resolve() -> None:
     inner = resolve(request_id="r1", labels={"a": "b"})
     asked, _ = read(pb.StreamEventsRequest(resolve=inner))
     assert asked.resolve == read(inner)
+
+
+def test_a_watch_is_read_whole() -> None:
+    """Every field of a watch arrives; its token is one of a watch of this namespace."""
+    token = WatchTokenWriter(store_id=TOKEN.store_id, namespace="default").at(7)
+    asked = read(pb.WatchSessionsRequest(resume_token=token, show_internal=True, subscriber_name="board"))
+    assert asked.token == WatchToken(store_id=TOKEN.store_id, number=7)
+    assert (asked.namespace, asked.show_internal, asked.subscriber_name) == ("default", True, "board")
+    asked = read(pb.WatchSessionsRequest())
+    assert (asked.token, asked.show_internal, asked.subscriber_name) == (None, False, "")
+    for token in ("garbage", TOKEN.encode()):
+        with pytest.raises(TokenInvalid):
+            read(pb.WatchSessionsRequest(resume_token=token))
 
 
 def test_a_token_that_is_none_is_refused() -> None:

@@ -59,6 +59,7 @@ def read(request: Message) -> Any:
         pb.SuspendSessionRequest: PARSER.suspend,
         pb.CloseSessionRequest: PARSER.close,
         pb.StreamEventsRequest: PARSER.stream,
+        pb.WatchSessionsRequest: PARSER.watch,
         runner.ClaimRunRequest: PARSER.claim,
         runner.PublishEventsRequest: lambda asked: PARSER.publish(HOLDER, asked),
         runner.FinishRunRequest: lambda asked: PARSER.finish(HOLDER, asked),

@@ -19,6 +19,7 @@ from sessionplane.v1.runner_service_pb2_grpc import RunnerServiceStub
 from sessionplane.v1.session_pb2 import SessionRef
 from sessionplane.v1.session_service_pb2_grpc import SessionServiceStub
 from tests.support.frames import Following
+from tests.support.watched import Watching
 
 DEADLINE_S = 20.0
 """The deadline of each call: long enough for a busy machine, and a test that needs it has failed."""
@@ -235,6 +236,10 @@ class Wire:
         ref = named(key, session_id=session_id)
         target = {"session": ref} if ref else {}
         return Following(self.sessions.StreamEvents(service.StreamEventsRequest(**target, **more)))
+
+    def watch(self, **request: Any) -> Watching:
+        """Watch sessions; entering it waits for the first frame."""
+        return Watching(self.sessions.WatchSessions(service.WatchSessionsRequest(**request)))
 
     async def log(self, key: str = "", *, session_id: str = "", **more: Any) -> list[Event]:
         """Read a whole log, page by page."""

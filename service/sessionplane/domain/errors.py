@@ -201,13 +201,13 @@ class SessionReplaced(SessionPlaneError):
 
 
 class TokenCompacted(SessionPlaneError):
-    """The events after this resume token were removed by retention. Go on with the floor's token in `floor_token`."""
+    """What came after this resume token was removed by retention. Go on with `floor_token`, or without a token if there is none."""
 
     reason = "TOKEN_COMPACTED"
 
 
 class LogBehindToken(SessionPlaneError):
-    """The log is shorter than what this resume token has seen: events were lost on the server's disk."""
+    """The server knows less than this resume token has seen: something was lost on its disk. Begin without a token."""
 
     reason = "LOG_BEHIND_TOKEN"
 

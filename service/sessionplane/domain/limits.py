@@ -98,6 +98,7 @@ class Limits:
     stream_age_ms: int = _bound(
         55 * _MIN, "the age at which a stream ends and is to be resumed; some end up to a tenth earlier"
     )
+    watch_sessions_max: int = _bound(100, "sessions that a watch reads at once")
     pending_timeout_ms_max: int = _bound(10 * _MIN, "how long a stream waits for a run that does not exist")
     wait_ms_max: int = _bound(60 * _S, "how long WaitRun and ClaimRun wait")
     wait_margin_ms_min: int = _bound(100, "how long before a call's deadline a waiting call answers")

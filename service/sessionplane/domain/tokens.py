@@ -1,7 +1,8 @@
-"""Opaque texts that callers keep for us: resume tokens and page tokens.
+"""Opaque texts that callers keep for us: resume tokens of logs and of watches, and page tokens.
 
-A resume token says "everything after this": which database, which session, which sequence, and eight bytes of
-the chain hash there, so that a log which lost or changed its past is noticed. It carries no authority.
+A log's resume token says "everything after this": which database, which session, which sequence, and eight bytes of
+the chain hash there, so that a log which lost or changed its past is noticed. A watch's says which database, which
+namespace and which change number. Neither is ever taken for the other, and neither carries authority.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from __future__ import annotations
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
 from dataclasses import dataclass
+from hashlib import blake2b
 from struct import Struct
+from typing import Any
 from zlib import crc32
 
 from sessionplane.domain.errors import PageTokenInvalid, TokenCompacted, TokenInvalid
@@ -19,7 +22,11 @@ SESSION_PREFIX = "ses_"
 TOKEN_VERSION = 1
 HASH_BYTES = 8
 
+WATCH_VERSION = 0x81
+"""The first byte of a watch's token. High, so that versions of the two kinds never meet."""
+
 _LAYOUT = Struct(f">B16s16sQ{HASH_BYTES}s")
+_WATCH_LAYOUT = Struct(">B16s8sQ")
 _PAGE_LAYOUT = Struct(">8sq")
 _CHECK = Struct(">I")
 _TEXT_MAX = 256
@@ -69,18 +76,61 @@ def parse_resume_token(text: str) -> ResumeToken:
 
     Raises TokenInvalid for anything that this server never wrote.
     """
-    raw = _decode(text)
-    if raw is None or len(raw) != _LAYOUT.size + _CHECK.size:
-        raise TokenInvalid(problem="it is not a resume token")
-    packed, check = raw[: _LAYOUT.size], raw[_LAYOUT.size :]
-    if _CHECK.unpack(check)[0] != crc32(packed):
-        raise TokenInvalid(problem="it was cut or changed on its way")
-    version, store, session, sequence, chain = _LAYOUT.unpack(packed)
-    if version != TOKEN_VERSION:
-        raise TokenInvalid(problem="it is of a version that this server does not know")
+    _, store, session, sequence, chain = _unsealed(text, _LAYOUT, TOKEN_VERSION, "a session's log")
     return ResumeToken(
         store_id=store.hex(), session_id=SESSION_PREFIX + session.hex(), sequence=sequence, chain=chain
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchToken:
+    """How much of a namespace was told: every session up to this change number."""
+
+    store_id: str
+    number: int
+
+
+class WatchTokenWriter:
+    """Writes the tokens of one namespace; made once for a watch, asked for every frame."""
+
+    __slots__ = ("_namespace", "_store")
+
+    def __init__(self, *, store_id: str, namespace: str) -> None:
+        self._store = bytes.fromhex(store_id)
+        self._namespace = _namespace_mark(namespace)
+
+    def at(self, number: int) -> str:
+        """Return the token that says: everything above this change number."""
+        return _sealed(_WATCH_LAYOUT.pack(WATCH_VERSION, self._store, self._namespace, number))
+
+
+def parse_watch_token(text: str, *, namespace: str) -> WatchToken:
+    """Read the token of a watch of this namespace.
+
+    Raises TokenInvalid for anything that this server never wrote, and for a token of another namespace or of a log.
+    """
+    _, store, mark, number = _unsealed(text, _WATCH_LAYOUT, WATCH_VERSION, "watching sessions")
+    if mark != _namespace_mark(namespace):
+        raise TokenInvalid(problem="it is of another namespace")
+    return WatchToken(store_id=store.hex(), number=number)
+
+
+def _namespace_mark(namespace: str) -> bytes:
+    return blake2b(namespace.encode(), digest_size=8).digest()
+
+
+def _unsealed(text: str, layout: Struct, version: int, what: str) -> tuple[Any, ...]:
+    """Take a resume token apart. Raises TokenInvalid."""
+    raw = _decode(text)
+    if raw is None or len(raw) != layout.size + _CHECK.size:
+        raise TokenInvalid(problem=f"it is not a token of {what}")
+    packed, check = raw[: layout.size], raw[layout.size :]
+    if _CHECK.unpack(check)[0] != crc32(packed):
+        raise TokenInvalid(problem="it was cut or changed on its way")
+    values = layout.unpack(packed)
+    if values[0] != version:
+        raise TokenInvalid(problem="it is of a version that this server does not know")
+    return values
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,16 +20,18 @@ from sessionplane.live.feed import Feed, SessionMark, Sources
 from sessionplane.live.pulse import age_s
 from sessionplane.live.seats import SUBSCRIBER_ID, Seat, Seats
 from sessionplane.live.tail import Tails
-from sessionplane.plane import streams
+from sessionplane.live.watch import Changes, Watch, Watches
+from sessionplane.plane import streams, watching
 from sessionplane.plane.context import Clock, run_topic, with_request
 from sessionplane.plane.streams import Opening, StreamRequest
 from sessionplane.plane.sweeper import Execute, Sweeper
+from sessionplane.plane.watching import WatchRequest
 from sessionplane.store import codec
-from sessionplane.store.contract import Store
+from sessionplane.store.contract import Committed, Store
 
 
 class Following:
-    """Everything that is open to be read: seats, and the tails that they read from."""
+    """Everything that is open to be read: seats, and the tails and watches that they read from."""
 
     def __init__(
         self,
@@ -45,6 +47,7 @@ class Following:
     ) -> None:
         self.seats = Seats(limits)
         self.tails = Tails(limits, codec.custom_type)
+        self.watches = Watches(self._changes)
         self._store = store
         self._execute = execute
         self._sweeper = sweeper
@@ -53,6 +56,38 @@ class Following:
         self._new_id = new_id
         self._read_mark = read_mark
         self._limits = limits
+
+    def committed(self, committed: Committed) -> None:
+        """Tell who follows what a commit brought."""
+        for session_id, entries in committed.entries.items():
+            self.tails.grow(session_id, entries)
+        for namespace in committed.namespaces:
+            self.watches.changed(namespace)
+
+    @asynccontextmanager
+    async def watch(self, request: WatchRequest, *, peer: str) -> AsyncIterator[Watch]:
+        """Watch sessions. Raises what `watching.open_watch` raises, StreamLimit and Draining."""
+        seat = self._seat(request.namespace, request.subscriber_name, peer, Presence.OBSERVER)
+        with self.seats.take(seat):
+            if self._bells.closed:
+                raise Draining
+            opening = self._store.read(lambda tx: watching.open_watch(tx, request))
+            with Watch(
+                namespace=request.namespace,
+                begin=opening.begin,
+                goal=opening.goal,
+                fresh=opening.fresh,
+                show_internal=request.show_internal,
+                watches=self.watches,
+                limits=self._limits,
+                age_s=age_s(self._limits, seat.subscriber_id),
+            ) as watch:
+                seat.occupy(watch)
+                yield watch
+
+    async def _changes(self, namespace: str, after: int) -> Changes:
+        limit = self._limits.watch_sessions_max
+        return await self._store.scan(lambda tx: watching.changes(tx, namespace, after, limit))
 
     @asynccontextmanager
     async def stream(
@@ -63,7 +98,8 @@ class Following:
         Raises what `streams.open_stream` raises, StreamLimit, Draining, and Disconnected if somebody ended it while
         it waited for its run.
         """
-        with self.seats.take(self._seat(request, peer)) as seat:
+        seat = self._seat(request.namespace, request.subscriber_name, peer, request.presence, request.run_id)
+        with self.seats.take(seat):
             opening = await self._open(request, seat, pending_s)
             session = opening.view.session
             try:
@@ -78,14 +114,14 @@ class Following:
                 if opening.attached:
                     self._sweeper.depart(session.namespace, session.session_id)
 
-    def _seat(self, request: StreamRequest, peer: str) -> Seat:
+    def _seat(self, namespace: str, name: str, peer: str, presence: Presence, run_id: str = "") -> Seat:
         return Seat(
             subscriber_id=self._new_id(SUBSCRIBER_ID),
-            namespace=request.namespace,
-            name=request.subscriber_name,
+            namespace=namespace,
+            name=name,
             peer=peer,
-            presence=request.presence,
-            run_id=request.run_id,
+            presence=presence,
+            run_id=run_id,
             connected_at_ms=self._clock.wall_ms(),
         )
 

@@ -22,6 +22,7 @@ from sessionplane.domain.sessions import Interaction, Session
 from sessionplane.domain.streams import ClosingReason
 from sessionplane.live.bells import Bells
 from sessionplane.live.feed import Feed, SessionMark
+from sessionplane.live.watch import Watch
 from sessionplane.plane import claims, resolving, runs
 from sessionplane.plane.compactor import Compactor
 from sessionplane.plane.context import Clock, Context, pool_topic, run_topic, with_request
@@ -33,6 +34,7 @@ from sessionplane.plane.presence import Attendance
 from sessionplane.plane.sessions import RunView
 from sessionplane.plane.streams import Opening, StreamRequest
 from sessionplane.plane.sweeper import Sweeper
+from sessionplane.plane.watching import WatchRequest
 from sessionplane.store.contract import Committed, ReadTx, Store, Tx
 
 T = TypeVar("T")
@@ -121,9 +123,8 @@ class ControlPlane:
         )
 
     def _committed(self, committed: Committed) -> None:
-        """Tell tails and bells what a commit brought. Called on the event loop, in commit order."""
-        for session_id, entries in committed.entries.items():
-            self.following.tails.grow(session_id, entries)
+        """Tell whoever follows or waits what a commit brought. Called on the event loop, in commit order."""
+        self.following.committed(committed)
         for topic in committed.topics:
             self.bells.ring(topic)
             if topic.kind == LARGE_LOG:
@@ -234,6 +235,10 @@ class ControlPlane:
     ) -> AbstractAsyncContextManager[tuple[Opening, Feed]]:
         """Open a stream, and close it again whatever happens. See `Following.stream`."""
         return self.following.stream(request, peer=peer, pending_s=pending_s)
+
+    def watch(self, request: WatchRequest, *, peer: str = "") -> AbstractAsyncContextManager[Watch]:
+        """Watch sessions. See `Following.watch`."""
+        return self.following.watch(request, peer=peer)
 
     async def start(self) -> None:
         """Make ready: see `Sweeper.start`."""

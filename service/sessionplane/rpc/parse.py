@@ -23,7 +23,7 @@ from sessionplane.domain.sessions import (
     Visibility,
 )
 from sessionplane.domain.streams import EVERYTHING, Filter, Presence, Start, Until
-from sessionplane.domain.tokens import parse_resume_token
+from sessionplane.domain.tokens import parse_resume_token, parse_watch_token
 from sessionplane.plane.admission import RunSpec
 from sessionplane.plane.claims import ClaimRequest, Holder
 from sessionplane.plane.closing import CloseRequest
@@ -35,6 +35,7 @@ from sessionplane.plane.runs import StartRequest
 from sessionplane.plane.sessions import SessionRef
 from sessionplane.plane.stopping import Wish
 from sessionplane.plane.streams import StreamRequest
+from sessionplane.plane.watching import WatchRequest
 from sessionplane.rpc.fields import NAMESPACE, digest, enum, within
 from sessionplane.rpc.parse_sessions import SessionRequests
 from sessionplane.v1 import (
@@ -224,6 +225,16 @@ class Parser(SessionRequests):
         if asked.run_id and asked.filter.run_id not in {"", asked.run_id}:
             raise FilterInvalid(field="filter.run_id", problem="filter.run_id is not the run of the target")
         return asked, pending_ms / 1000
+
+    def watch(self, request: session_service_pb2.WatchSessionsRequest) -> WatchRequest:
+        """Read a WatchSessions."""
+        token = request.resume_token
+        return WatchRequest(
+            namespace=NAMESPACE,
+            token=parse_watch_token(token, namespace=NAMESPACE) if token else None,
+            show_internal=request.show_internal,
+            subscriber_name=self.name(request.subscriber_name, "subscriber_name"),
+        )
 
     def filter(self, wanted: session_service_pb2.EventFilter) -> Filter:
         """Read a filter; the empty one is the shared EVERYTHING."""

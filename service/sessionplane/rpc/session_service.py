@@ -23,6 +23,7 @@ from sessionplane.rpc.guard import Context
 from sessionplane.rpc.parse import Parser
 from sessionplane.rpc.streams import StreamWriter
 from sessionplane.rpc.waits import wait_s
+from sessionplane.rpc.watching import WatchWriter
 from sessionplane.v1 import session_service_pb2 as pb
 
 EVENTS_PAGE = 256
@@ -31,12 +32,13 @@ EVENTS_PAGE = 256
 class SessionService:
     """Each method: read the request, run the use case, show its answer."""
 
-    raw_methods = frozenset({"StreamEvents"})
+    raw_methods = frozenset({"StreamEvents", "WatchSessions"})
 
     def __init__(self, plane: ControlPlane, parser: Parser) -> None:
         self._plane = plane
         self._parser = parser
         self._streams = StreamWriter(plane)
+        self._watches = WatchWriter(plane)
 
     async def resolve_session(
         self, request: pb.ResolveSessionRequest, _context: Context
@@ -197,6 +199,10 @@ class SessionService:
         """Follow events."""
         asked, pending_s = self._parser.stream(request)
         await self._streams.serve(asked, pending_s, context)
+
+    async def watch_sessions(self, request: pb.WatchSessionsRequest, context: Context) -> None:
+        """Follow the sessions of a namespace."""
+        await self._watches.serve(self._parser.watch(request), context)
 
     async def list_events(self, request: pb.ListEventsRequest, _context: Context) -> pb.ListEventsResponse:
         """Read a page of a session's log."""

@@ -3,17 +3,11 @@
 A frame of events is the same bytes for every follower at the same place, so it is put together once, by hand: fields of
 a message are length-delimited, and the entries are an encoded `EventBatch` already. That is why the method is
 registered without a serializer.
-
-A subscriber that does not read blocks the handler in `write`, for as long as it likes. The feed's timer notices and
-cancels that write; the feed leaves the tail first, so that a stuck stream costs its session nothing more.
 """
 
 from __future__ import annotations
 
-import asyncio
-from contextlib import suppress
-
-from sessionplane.domain.errors import SlowConsumer
+from sessionplane.domain.errors import SessionPlaneError
 from sessionplane.domain.events import Entry, Place
 from sessionplane.domain.streams import RESUMABLE, ClosingReason
 from sessionplane.domain.tokens import TokenWriter
@@ -22,9 +16,9 @@ from sessionplane.live.tail import Slice
 from sessionplane.plane import sessions
 from sessionplane.plane.plane import ControlPlane
 from sessionplane.plane.streams import Opening, StreamRequest
-from sessionplane.rpc import render
+from sessionplane.rpc import pacing, render
 from sessionplane.rpc.guard import Context
-from sessionplane.rpc.status import CLOSINGS, abort, status_of
+from sessionplane.rpc.status import CLOSINGS
 from sessionplane.store import codec
 from sessionplane.v1 import session_pb2
 from sessionplane.v1 import session_service_pb2 as pb
@@ -40,51 +34,36 @@ class StreamWriter:
 
     async def serve(self, request: StreamRequest, pending_s: float, context: Context) -> None:
         """Write the stream until it is over, and end it with its status."""
-        async with self._plane.stream(request, peer=context.peer(), pending_s=pending_s) as (opening, feed):
+        opened = self._plane.stream(request, peer=context.peer(), pending_s=pending_s)
+        async with opened as (opening, feed):
             frames = _Frames(self._plane, opening, feed)
-            stalled = _stall_guard(feed)
-            try:
-                reason = await self._write(frames, feed, context)
-            except asyncio.CancelledError:
-                if not stalled.is_set():
-                    raise
-                reason = feed.ended or ClosingReason.SLOW_CONSUMER
-                _uncancel()
+            reason = await pacing.until_stuck(feed, self._write(frames, feed, context))
             session = opening.view.session
-        await self._close(reason, session.namespace, session.session_id, context)
+        error = self._error(reason, session.namespace, session.session_id)
+        if error is not None:
+            await pacing.refuse(error, context, self._plane.limits)
 
     async def _write(self, frames: _Frames, feed: Feed, context: Context) -> ClosingReason:
         """Write frames until the feed ends; returns why it did."""
-
-        async def write(frame: bytes) -> None:
-            feed.pulse.writing(begins=True)
-            await context.write(frame)
-            feed.pulse.writing(begins=False)
-
-        await write(frames.opened())
+        await pacing.write(feed, context, frames.opened())
         while not isinstance(piece := await feed.next(), End):
-            await write(frames.batch(piece) if isinstance(piece, Slice) else frames.progress(piece))
-        await write(frames.closing(piece))
+            frame = frames.batch(piece) if isinstance(piece, Slice) else frames.progress(piece)
+            await pacing.write(feed, context, frame)
+        await pacing.write(feed, context, frames.closing(piece))
         return piece.reason
 
-    async def _close(self, reason: ClosingReason, namespace: str, session_id: str, context: Context) -> None:
-        """End the call: OK if what it waited for was delivered, else the error that the reason stands for."""
+    def _error(self, reason: ClosingReason, namespace: str, session_id: str) -> SessionPlaneError | None:
+        """Return the error that an end stands for; None if what the stream waited for was delivered."""
         kind = CLOSINGS[reason]
         if kind is None:
-            return
+            return None
         session = self._plane.read(lambda tx: tx.session(namespace, session_id))
         details: dict[str, object] = {"session_id": session_id}
         if reason is ClosingReason.SLOW_CONSUMER:
             details["seconds"] = self._plane.limits.slow_subscriber_ms // 1000
         elif session is not None and session.superseded_by:
             details["successor"] = session.superseded_by
-        status = status_of(kind(**details))
-        if kind is not SlowConsumer:
-            await abort(context, status)
-        # The status waits behind the data that is not read; after a while the transport is left alone with it.
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._plane.limits.stream_abort_ms / 1000):
-                await abort(context, status)
+        return kind(**details)
 
 
 class _Frames:
@@ -169,27 +148,6 @@ class _Frames:
     def _move(self, through: Place) -> Place:
         before, self._accounted = self._accounted, through
         return before
-
-
-def _stall_guard(feed: Feed) -> asyncio.Event:
-    """Have the feed's timer cancel this task when a write stands still for too long; returns whether it did."""
-    task = asyncio.current_task()
-    stalled = asyncio.Event()
-
-    def stop() -> None:
-        stalled.set()
-        if task is not None:
-            task.cancel()
-
-    feed.pulse.on_stall = stop
-    return stalled
-
-
-def _uncancel() -> None:
-    """Take back the cancellation that was our own."""
-    task = asyncio.current_task()
-    if task is not None:
-        task.uncancel()
 
 
 def read_mark(entry: Entry) -> SessionMark:
