@@ -20,7 +20,7 @@ def test_the_demo_sees_every_promise_kept(tmp_path: Path) -> None:
         [sys.executable, "-m", "sessionplane", "demo", "--text", str(text)],
         capture_output=True,
         text=True,
-        timeout=55,
+        timeout=150,
         check=False,
     )
     assert told.returncode == 0, told.stdout + told.stderr

@@ -17,7 +17,7 @@ from sessionplane.v1.event_pb2 import EventKind
 from sessionplane.v1.run_pb2 import RunCause, RunOutcome
 from sessionplane.v1.session_pb2 import Resolution
 from sessionplane.v1.session_service_pb2 import StreamUntil
-from sessionplane_client import Client
+from sessionplane_client import Client, LeaseLost, RunFinished
 
 
 def say(**line: Any) -> None:
@@ -42,30 +42,35 @@ async def runner(client: Client, *, run_id: str, pieces: list[str], pause_s: flo
     if claim is None:
         say(error="the run cannot be claimed")
         return
-    async with client.run(claim) as run:
-        say(claimed=claim.lease.epoch)
-        for piece in pieces:
-            if run.interrupted.is_set():
-                break
-            await run.write(piece)
-            await asyncio.sleep(pause_s)
+    try:
+        async with client.run(claim) as run:
+            say(claimed=claim.lease.epoch)
+            for piece in pieces:
+                if run.interrupted.is_set():
+                    break
+                await run.write(piece)
+                await asyncio.sleep(pause_s)
+    except (LeaseLost, RunFinished) as stop:
+        say(told=stop.reason)
+        return
     terminal = run.terminal
     say(outcome=RunOutcome.Name(terminal.outcome) if terminal else "none")
 
 
-async def subscriber(client: Client, *, run_id: str, token: str = "") -> None:
-    """Follow a run to its end, or go on from a token, and print every event.
+async def subscriber(client: Client, *, run_id: str = "", key: str = "", token: str = "") -> None:
+    """Follow a run to its end or a session for ever, or go on from a token, and print every event.
 
     The line that completes a frame carries its token, which covers all lines up to it.
     """
     stream = client.stream(
-        run_id=run_id,
+        run_id=run_id or None,
+        key=key or None,
         resume_token=token,
-        until=StreamUntil.STREAM_UNTIL_RUN_END,
+        until=StreamUntil.STREAM_UNTIL_RUN_END if run_id else StreamUntil.STREAM_UNTIL_UNSPECIFIED,
         on_reconnect=lambda error, _delay_s: say(reconnect=error.reason or error.code.name),
     )
     async with stream as events:
-        say(opened=run_id)
+        say(opened=run_id or key)
         covered = token
         async for event in events:
             line: dict[str, Any] = {"sequence": event.sequence, "kind": EventKind.Name(event.kind)}
@@ -75,6 +80,7 @@ async def subscriber(client: Client, *, run_id: str, token: str = "") -> None:
                 line["text"] = event.output_delta.text
             if event.HasField("run_terminal"):
                 terminal = event.run_terminal
+                line["run"] = event.run_id
                 line["outcome"] = RunOutcome.Name(terminal.outcome).removeprefix("RUN_OUTCOME_")
                 line["cause"] = RunCause.Name(terminal.cause).removeprefix("RUN_CAUSE_")
                 line["output"] = terminal.output_text

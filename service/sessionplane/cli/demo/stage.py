@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -54,6 +55,14 @@ class Process:
         if self._process.returncode is None:
             self._process.kill()
         await self.rest()
+
+    def freeze(self) -> None:
+        """Stop the process as a paused machine does: it neither runs nor ends."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on, as if nothing had been."""
+        self._process.send_signal(signal.SIGCONT)
 
     async def start_gun(self) -> None:
         """Send the line that racers wait for."""
