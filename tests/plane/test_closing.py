@@ -81,6 +81,23 @@ async def test_a_claimed_run_is_asked_to_finish_by_the_deadline(bench: Bench) ->
     assert command.escalate_at_ms == view.session.deadline_at_ms == bench.clock.wall_ms() + 12_000
 
 
+async def test_inputs_that_nobody_took_end_with_the_line(bench: Bench) -> None:
+    """What was injected into the run that may finish is given back to its sender now; what it took stays with it."""
+    await bench.active()
+    run_id = bench.session().active_run_id
+    for name in ("taken", "waiting"):
+        await bench.inject(name, name)
+    await bench.heartbeat(run_id, taken=["taken"])
+    await bench.start(run_id="queued")
+    await bench.close()
+    for name in ("waiting", "queued"):
+        assert end_of(bench, name) == "REJECTED/SESSION_ENDED"
+    assert bench.session().queued_run_count == 0
+    assert bench.run(run_id).state is RunState.INTERRUPTING
+    await bench.finish(run_id)
+    assert bench.session().end_reason is SessionCause.RUN_ENDED
+
+
 async def test_the_run_that_is_waited_for_may_finish(bench: Bench) -> None:
     """Whatever it reports stands, and with it the session ends."""
     run = await closing(bench)
