@@ -43,6 +43,8 @@ def test_a_statement_walks_no_table_and_sorts_nothing(connection: sqlite3.Connec
     """What a call costs does not grow with the number of sessions, runs or events."""
     steps = plan(connection, QUERIES[name])
     slow = [step for step in steps if step.startswith("SCAN") or "TEMP B-TREE" in step]
+    # What a call itself brought along, as a list.
+    slow = [step for step in slow if not step.startswith("SCAN json_each ")]
     assert not slow or name in WALKS, steps
 
 
