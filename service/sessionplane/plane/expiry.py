@@ -27,14 +27,13 @@ class Case(NamedTuple):
 
 
 def due_sessions(tx: ReadTx, context: Context, limit: int) -> Sequence[tuple[str, str]]:
-    """Return sessions (namespace, id) that are due, up to `limit` of each state. They come again until dealt with."""
+    """Return up to `limit` sessions (namespace, id) that are due. They come again until they are dealt with."""
     complete = context.presence.complete(now_ms=context.monotonic_ms)
-    return [
-        (session.namespace, session.session_id)
-        for state, case in CASES.items()
-        if complete or not case.attended
-        for session in tx.sessions_due(state, at_ms=context.judged_ms, limit=limit)
-    ]
+    found: list[Session] = []
+    for state, case in CASES.items():
+        if complete or not case.attended:
+            found += tx.sessions_due(state, at_ms=context.judged_ms, limit=limit - len(found))
+    return [(session.namespace, session.session_id) for session in found]
 
 
 def expire(tx: Tx, name: tuple[str, str], context: Context) -> None:
@@ -91,11 +90,11 @@ def _delete(tx: Tx, session: Session, context: Context) -> None:
 
 CASES: Mapping[SessionState, Case] = MappingProxyType(
     {
-        SessionState.CREATED: Case(_give_up, attended=True),
-        SessionState.DETACHED: Case(_give_up, attended=True),
-        SessionState.SUSPENDED: Case(_wake, attended=True),
         SessionState.CLOSING: Case(_cut, attended=False),
+        SessionState.SUSPENDED: Case(_wake, attended=True),
+        SessionState.DETACHED: Case(_give_up, attended=True),
+        SessionState.CREATED: Case(_give_up, attended=True),
         SessionState.ENDED: Case(_delete, attended=False),
     }
 )
-"""state -> what its due moment brings."""
+"""state -> what its due moment brings, the most urgent first."""
