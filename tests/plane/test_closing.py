@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from sessionplane.domain.errors import KeyNotBound, RequestIdReused, RunFinished, SessionNotFound
@@ -9,7 +11,9 @@ from sessionplane.domain.interrupts import InterruptMode, InterruptStage
 from sessionplane.domain.routing import Action
 from sessionplane.domain.runs import Run, RunState
 from sessionplane.domain.sessions import SessionCause, SessionState
-from tests.support.planes import CLOSE_MS, KEY, LEASE_MS, START_MS, Bench
+from sessionplane.plane.claims import ClaimRequest
+from sessionplane.plane.context import Call
+from tests.support.planes import CLOSE_MS, KEY, LEASE_MS, NAMESPACE, START_MS, Bench
 from tests.support.story import ending
 
 
@@ -258,6 +262,21 @@ async def test_a_closing_session_gives_no_run_away(bench: Bench) -> None:
     assert answer is not None
     assert (answer.lease, answer.run.run.run_id) == (None, run.run_id)
     assert bench.contents() == before
+
+
+async def test_whoever_waits_for_a_run_of_a_closing_session_is_answered(bench: Bench) -> None:
+    """A claim by id that waited, since the run's runner was not heard, learns that it waits in vain."""
+    await bench.finish((await bench.running()).run_id)
+    run = await bench.running()
+    await bench.interrupt(KEY, grace_ms=1_000)
+    request = ClaimRequest(call=Call(namespace=NAMESPACE), run_id=run.run_id, lease_ms=LEASE_MS)
+    waiting = asyncio.create_task(bench.plane.claim(request, wait_s=30))
+    await bench.settled()
+    await bench.close()
+    async with asyncio.timeout(10):
+        answer = await waiting
+    assert answer is not None
+    assert (answer.lease, answer.run.run.state) == (None, RunState.INTERRUPTING)
 
 
 async def test_a_message_to_a_closing_session_ends_the_rest_and_runs(bench: Bench) -> None:

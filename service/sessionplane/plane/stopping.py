@@ -126,7 +126,8 @@ def ask_by(tx: Tx, run: Run, by_ms: int, reason: str, context: Context) -> None:
     elif current.escalate_at_ms is None or current.escalate_at_ms > by_ms:
         tx.save_interrupt(replace(current, escalate_at_ms=by_ms))
         tx.save_run(replace(run, due_at_ms=min(at for at in (run.due_at_ms, by_ms) if at is not None)))
-        tx.wake(run_topic(run.namespace, run.run_id))
+    # Its runner, and whoever waits to claim it, which is in vain now.
+    tx.wake(run_topic(run.namespace, run.run_id))
 
 
 def force(tx: Tx, run: Run, context: Context) -> None:
