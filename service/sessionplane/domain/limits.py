@@ -47,6 +47,7 @@ class Limits:
     page_examined_max: int = _bound(10_000, "sessions that are looked at for a page")
     page_runs_max: int = _bound(1_000, "runs in a page")
     page_events_max: int = _bound(1_000, "events in a page")
+    page_subscribers_max: int = _bound(1_000, "subscribers in a page")
     page_bytes_max: int = _bound(1 * _MIB, "a page")
     command_inputs_bytes_max: int = _bound(
         1 * _MIB, "inputs among the commands of one answer; one larger input goes alone"

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from sessionplane.domain.errors import FieldInvalid
 from sessionplane.domain.keys import KEY_RULES_VERSION
 from sessionplane.plane.plane import ControlPlane
-from sessionplane.rpc import render
+from sessionplane.rpc import render, subscribers
 from sessionplane.rpc.guard import Context
 from sessionplane.rpc.parse import Parser
 from sessionplane.store.invariants import INVARIANTS
@@ -52,6 +52,19 @@ class AdminService:
             open_stream_count=len(self._plane.following.seats),
             limits=asdict(self._plane.limits),
         )
+
+    async def list_subscribers(
+        self, request: pb.ListSubscribersRequest, _context: Context
+    ) -> pb.ListSubscribersResponse:
+        """List the open streams."""
+        return await subscribers.list_subscribers(self._plane, self._parser, request)
+
+    async def disconnect_subscriber(
+        self, request: pb.DisconnectSubscriberRequest, _context: Context
+    ) -> pb.DisconnectSubscriberResponse:
+        """End one open stream."""
+        subscribers.disconnect(self._plane, self._parser.name(request.subscriber_id, "subscriber_id"))
+        return pb.DisconnectSubscriberResponse()
 
     async def explain_key(self, request: pb.ExplainKeyRequest, _context: Context) -> pb.ExplainKeyResponse:
         """Show the way from a raw key to the canonical one."""

@@ -26,8 +26,6 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 NOT_SERVED_YET = frozenset(
     {
-        "ListSubscribers",
-        "DisconnectSubscriber",
         "CompactEvents",
         "ImportSessions",
     }

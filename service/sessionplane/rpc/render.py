@@ -15,7 +15,7 @@ from sessionplane.domain.interrupts import Interrupt, InterruptMode, InterruptSt
 from sessionplane.domain.routing import Action
 from sessionplane.domain.runs import FinishResult, RunDisposition, RunState
 from sessionplane.domain.sessions import Resolution, Session, SessionCause, SessionState, Visibility
-from sessionplane.domain.streams import ClosingReason
+from sessionplane.domain.streams import ClosingReason, Presence
 from sessionplane.domain.tokens import TokenWriter
 from sessionplane.plane.claims import LeaseView
 from sessionplane.plane.plane import ControlPlane
@@ -44,6 +44,7 @@ FINISH_RESULTS = _numbers(FinishResult, run_pb2.FinishResult)
 MODES = _numbers(InterruptMode, run_pb2.InterruptMode)
 STAGES = _numbers(InterruptStage, run_pb2.InterruptStage)
 CLOSINGS = _numbers(ClosingReason, session_service_pb2.ClosingReason)
+PRESENCES = _numbers(Presence, session_service_pb2.Presence)
 
 ROUTES = {
     Action.CREATE: session_pb2.ROUTE_CREATE,
