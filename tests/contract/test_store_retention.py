@@ -278,6 +278,17 @@ async def test_pieces_are_bounded_by_bytes(store: Store) -> None:
         assert await store.submit(lambda tx: tx.remove_rows(ONE, limit=9, bytes_max=2_500)) == expected
 
 
+async def test_a_removed_session_has_no_log(store: Store) -> None:
+    """Nothing can be appended to it, though it was a moment ago."""
+    await add(store, session(1))
+    await say(store, "a")
+    found = store.read(lambda tx: tx.session(NAMESPACE, ONE))
+    assert found is not None
+    await store.submit(lambda tx: tx.remove_rows(ONE, limit=9, bytes_max=1 << 20))
+    await store.submit(lambda tx: tx.remove_session(found))
+    await refused(store, lambda tx: tx.append(ONE, created(), at_ms=NOW_MS), KeyError)
+
+
 async def test_an_id_of_a_removed_session_begins_anew(store: Store) -> None:
     """Nothing of it is remembered, though its change number is never given again."""
     await add(store, session(1))

@@ -2,40 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
 import sqlite3
-import sys
-from asyncio.subprocess import PIPE
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from sessionplane.store.invariants import INVARIANTS
 from sessionplane.v1.admin_service_pb2 import CheckInvariantsRequest
+from tests.support.commands import command
 from tests.support.refusals import refused
 from tests.support.serving import Served, serving
-
-
-@dataclass(frozen=True)
-class Ended:
-    """What a command left."""
-
-    code: int | None
-    out: str
-    err: str
-
-
-async def command(*arguments: str, **variables: str) -> Ended:
-    """Run a command to its end."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "sessionplane", *arguments, stdout=PIPE, stderr=PIPE, env=os.environ | variables
-    )
-    out, err = await process.communicate()
-    return Ended(process.returncode, out.decode(), err.decode())
 
 
 async def busy(server: Served) -> None:

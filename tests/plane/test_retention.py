@@ -12,7 +12,7 @@ import structlog
 
 from sessionplane.domain.errors import Checksum, KeyNotBound, SessionNotFound
 from sessionplane.domain.sessions import Session
-from sessionplane.plane import pointers, retention, sessions
+from sessionplane.plane import retention
 from sessionplane.plane.context import Context
 from sessionplane.plane.retention import SessionName
 from sessionplane.store.contract import Extent, Tx
@@ -102,6 +102,27 @@ async def test_an_unfinished_run_keeps_its_events_however_old(bench: Bench) -> N
     assert bench.session().compact_at_ms == bench.clock.wall_ms() + WINDOW_MS
     await retain(bench, WINDOW_MS)
     assert bench.session().log_events == 0
+
+
+async def test_what_lies_between_old_runs_and_a_kept_one_goes_in_steps_too(bench: Bench) -> None:
+    """However many events of the session alone that are."""
+    await finished(bench)
+    for _ in range(2 * STEP):
+        await bench.interrupt(KEY)
+    run = await bench.running(run_timeout_ms=10 * WINDOW_MS)
+    await bench.heartbeat(run.run_id)
+    await retain(bench, WINDOW_MS)
+    assert bench.session().floor_sequence == run.first_sequence - 1
+
+
+async def test_runs_that_end_with_their_session_are_aged_too(bench: Bench) -> None:
+    """A close ends several at once; retention looks a window behind."""
+    await bench.start()
+    await bench.start()
+    await bench.close(KEY)
+    assert bench.session().compact_at_ms == bench.clock.wall_ms() + WINDOW_MS
+    await retain(bench, WINDOW_MS)
+    assert rest(bench) == ["session CREATED>ENDED"]
 
 
 async def test_an_old_run_behind_a_young_one_is_partly_removed(bench: Bench) -> None:
@@ -265,12 +286,11 @@ class TestCompactNow:
         assert (again.floor_sequence, again.removed) == (session.head_sequence, Extent(0, 0))
 
     async def test_what_is_younger_stays(self, bench: Bench) -> None:
-        """Without an age it is the window of the server. What lies before the first run has none."""
+        """Without an age it is the window of the server. What lies before the first run stays with it."""
         first = await finished(bench)
         bench.clock.advance(1_000)
         await finished(bench)
-        before = 2
-        for age_ms, floor in ((None, before), (1_001, before), (1_000, first.head_sequence)):
+        for age_ms, floor in ((None, 0), (1_001, 0), (1_000, first.head_sequence)):
             done = await bench.plane.compactor.compact(NAMESPACE, ref(KEY), age_ms)
             assert done.floor_sequence == floor == bench.session().floor_sequence
         rest(bench)
@@ -295,12 +315,9 @@ class TestDeleted:
 
     @staticmethod
     async def deleted(bench: Bench, name: str = KEY) -> Session:
-        def use_case(tx: Tx, context: Context) -> Session:
-            return pointers.delete(
-                tx, sessions.require(tx, NAMESPACE, bench.session(name).session_id), context
-            )
-
-        return await bench.write(use_case)
+        session = bench.session(name)
+        await bench.delete(session.session_id)
+        return session
 
     @staticmethod
     def traces(bench: Bench, session_id: str) -> list[str]:

@@ -209,3 +209,17 @@ def test_joined_entries_are_a_batch(texts: list[str]) -> None:
     assert [event.output_delta.text for event in batch.events] == texts
     assert [event.sequence for event in batch.events] == list(range(1, len(texts) + 1))
     assert [codec.delta_text(entry) for entry in entries] == texts
+
+
+@given(at_ms=st.integers(0, 2**42), sequence=st.integers(1, 2**40))
+def test_a_terminal_is_put_together_around_its_own_bytes(at_ms: int, sequence: int) -> None:
+    """The event reads as any other does, and what the row keeps stands in it as it is, however it is ordered."""
+    encoded = codec.encode_terminal(terminal(finished_at_ms=at_ms))
+    data = codec.encode_ended(session_id(1), sequence, "run_1", at_ms, encoded)
+    body = events.RunTerminal(terminal=terminal(finished_at_ms=at_ms))
+    assert data == codec.encode(session_id(1), sequence, "run_1", 0, at_ms, body)
+    parts = [run_pb2.RunTerminal(cause=1), run_pb2.RunTerminal(outcome=1)]
+    odd = b"".join(part.SerializeToString() for part in parts)
+    data = codec.encode_ended(session_id(1), sequence, "run_1", at_ms, odd)
+    assert data.endswith(odd)
+    assert codec.decode(data).run_terminal == run_pb2.RunTerminal(outcome=1, cause=1)

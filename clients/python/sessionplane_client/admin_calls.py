@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from sessionplane.v1 import admin_service_pb2 as admin
 
+from . import wire
 from .connection import Connection
 
 
@@ -29,3 +30,21 @@ class AdminCalls(Connection):
         request = admin.CheckInvariantsRequest(names=names)
         answer = await self._unary(self.admin_service.CheckInvariants, request, timeout_s=timeout_s)
         return answer.results
+
+    async def compact_events(
+        self,
+        *,
+        key: str | None = None,
+        session_id: str | None = None,
+        agent: str = "",
+        older_than_s: float | None = None,
+        timeout_s: float = 600,
+    ) -> admin.CompactEventsResponse:
+        """Removes now the beginning of a session's log: the runs that ended at least `older_than_s` ago, and what lies
+        before them. 0 stands for every finished run, None for as long as the server keeps them by itself.
+        """
+        request = admin.CompactEventsRequest(
+            session=wire.session_ref(key=key, session_id=session_id, agent=agent),
+            older_than=wire.duration(older_than_s),
+        )
+        return await self._unary(self.admin_service.CompactEvents, request, timeout_s=timeout_s)

@@ -17,7 +17,7 @@ from .listing import sessions
 from .run import run
 from .serve import serve
 from .stream import stream
-from .upkeep import backup, check, verify
+from .upkeep import backup, check, compact, verify
 
 _HELP = """One key is one session, every run ends exactly once.
 
@@ -63,6 +63,7 @@ for command in (
     explain_key,
     keys,
     check,
+    compact,
     verify,
     backup,
     demo,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from .calls import EXIT_REFUSED, say, talk
-from .usage import asks_server, examples, json_option
+from .usage import age, agent_option, asks_server, examples, json_option, one_of
 
 if TYPE_CHECKING:
     from sessionplane.store.failures import StoreUnusable
@@ -67,6 +67,54 @@ def _judgement(result: InvariantResult) -> str:
         f"BROKEN  {result.name}: {result.violation_count} times. {result.description}"
         f" It belongs to the promise: {result.promise}.{examples}"
     )
+
+
+@click.command(
+    epilog=examples("sessionplane compact settings2", "sessionplane compact settings2 --older-than 1d")
+)
+@click.argument("key", required=False)
+@click.option("--session-id", help="Compact this session instead.")
+@agent_option
+@click.option(
+    "--older-than",
+    "older_than_s",
+    callback=age,
+    metavar="AGE",
+    help="How long ago runs must have ended, such as 1d, 12h, 30m, 45s; 0s: all that have ended."
+    " Without it: as long as the server keeps them by itself.",
+)
+@json_option
+@asks_server
+def compact(
+    key: str | None,
+    session_id: str | None,
+    agent: str,
+    older_than_s: float | None,
+    as_lines: bool,  # noqa: FBT001
+) -> None:
+    """Remove now what retention would remove later: the oldest events of KEY.
+
+    What runs ended with stays with them; a run under way keeps all of its events. Nobody waits for it.
+    """
+    one_of(KEY=key, session_id=session_id)
+
+    async def work(client: Client) -> None:
+        from . import show
+
+        done = await client.compact_events(
+            key=key, session_id=session_id, agent=agent, older_than_s=older_than_s
+        )
+        if as_lines:
+            click.echo(show.as_json(done))
+        elif done.removed_event_count:
+            click.echo(
+                f"{done.removed_event_count} events of {done.removed_bytes} bytes removed;"
+                f" the log begins behind {done.floor_sequence} now."
+            )
+        else:
+            click.echo(f"Nothing could go; the log begins behind {done.floor_sequence}.")
+
+    talk(work)
 
 
 @click.command(epilog=examples("sessionplane verify --db /var/lib/sessionplane/main.db"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -11,6 +12,20 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 json_option = click.option("--json", "as_lines", is_flag=True, help="JSON, one object on each line.")
 agent_option = click.option("--agent", default="", help="The agent that a bare key belongs to.")
+
+
+_AGE = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
+_SECONDS = {"s": 1, "m": 60, "h": 60 * 60, "d": 24 * 60 * 60}
+
+
+def age(_: click.Context, __: click.Parameter, value: str | None) -> float | None:
+    """How long ago, in seconds; a usage error says how to write it."""
+    if value is None:
+        return None
+    found = _AGE.fullmatch(value)
+    if found is None:
+        raise click.BadParameter(f"{value!r}: write a number and its unit, such as 1d, 12h, 30m or 45s.")
+    return float(found[1]) * _SECONDS[found[2]]
 
 
 def asks_server(command: _Command) -> _Command:

@@ -84,10 +84,12 @@ class Plan:
 
     It begins behind `begin`. RUN_END waits for `until_run_id`; while that is empty, for the first run whose input
     is recorded behind `discover_after`. SESSION_END waits for the end of `until_generation`, 0 meaning the first
-    end that comes. At `goal` the stream is over for `goal_reason`, if nothing ended it before.
+    end that comes. At `goal` the stream is over for `goal_reason`, if nothing ended it before. `outside` is the
+    terminal of the run that is meant, if retention removed it: it is handed out before everything else.
     """
 
     begin: Place
+    outside: bytes = b""
     filter: Filter = EVERYTHING
     until: Until | None = None
     until_run_id: str = ""

@@ -16,7 +16,7 @@ from typing import Self
 
 from sessionplane.domain.events import Entry, EventKind, Place
 from sessionplane.domain.limits import Limits
-from sessionplane.domain.streams import ClosingReason, Plan, TypeOf, Until
+from sessionplane.domain.streams import EVERYTHING, ClosingReason, Plan, TypeOf, Until
 from sessionplane.live.pulse import Pulse
 from sessionplane.live.tail import Slice, Tails, bounded
 
@@ -79,6 +79,7 @@ class Feed:
         self._limits = limits
         self._loop = asyncio.get_running_loop()
         self._cursor = plan.begin
+        self._outside = plan.outside
         self.ended: ClosingReason | None = None
         self._stop: ClosingReason | None = None
         self._announce = False
@@ -127,8 +128,10 @@ class Feed:
     async def next(self) -> Slice | Bookmark | End:
         """Return the next piece: events, a sign of life, or the end. After the end it is not asked again.
 
-        Raises Checksum if the log is damaged.
+        Raises Checksum if the log is damaged, TokenCompacted if retention has removed what comes next.
         """
+        if self._outside:
+            return self._hand_out_outside()
         while True:
             ended = self._over()
             if ended is not None:
@@ -144,6 +147,12 @@ class Feed:
                 return self._bookmark()
             else:
                 await self._wait()
+
+    def _hand_out_outside(self) -> Slice:
+        """Return the one event that accounts for nothing: it is handed out at a place, and lies elsewhere."""
+        at, data, self._outside = self._cursor, self._outside, b""
+        entry = Entry(at.sequence, "", EventKind.RUN_TERMINAL, data, at.chain)
+        return Slice(at, [entry], EVERYTHING, self._sources.type_of)
 
     def _over(self) -> ClosingReason | None:
         """Return why the stream is over here, if it is. What it waited for wins over everything else."""

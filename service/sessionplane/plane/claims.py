@@ -16,7 +16,7 @@ from sessionplane.domain.events import RunChanged
 from sessionplane.domain.routing import Action, Verb
 from sessionplane.domain.runs import CLAIMED, Run, RunCause, RunOutcome, RunState, check_move
 from sessionplane.domain.sessions import Session, SessionCause, allows
-from sessionplane.plane import inputs, lane, sessions
+from sessionplane.plane import inputs, lane, logs, sessions
 from sessionplane.plane.context import Call, Context, recall, remember, run_topic
 from sessionplane.plane.leases import RunRef
 from sessionplane.plane.runs import get_run, require_run
@@ -177,18 +177,22 @@ def working_run(tx: ReadTx, holder: Holder) -> Run:
 def release(tx: Tx, call: Call, holder: Holder, context: Context) -> RunView:
     """Give a run back of which nothing was published, and for which no input was taken: the next runner could not know.
 
-    Raises RunNotFound, LeaseLost, RunFinished, InvalidTransition and RequestIdReused.
+    Raises RunNotFound, LeaseLost, RunFinished, InvalidTransition, LogFull and RequestIdReused.
     """
     known = recall(tx, call)
     if known is not None:
         return get_run(tx, holder.namespace, known.run_id)
     run = working_run(tx, holder)
+    before = sessions.require_row(tx, run.namespace, run.session_id)
     begun = run.last_run_sequence or inputs.any_taken(tx, run)
     if begun and run.state is RunState.RUNNING:
         raise InvalidTransition(subject="The run", **{"from": run.state, "to": RunState.PENDING})
     give_back(tx, run, context)
     remember(tx, call, context, session_id=run.session_id, run_id=run.run_id)
-    return get_run(tx, holder.namespace, run.run_id)
+    released = get_run(tx, holder.namespace, run.run_id)
+    if released.run.state is RunState.PENDING:
+        logs.keep_bounds(tx, before, context, reserve=True)
+    return released
 
 
 def give_back(tx: Tx, run: Run, context: Context) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sessionplane.domain import routing
 from sessionplane.domain.routing import Action, Verb
 from sessionplane.domain.sessions import Session, SessionCause, allows
-from sessionplane.plane import sessions
+from sessionplane.plane import logs, sessions
 from sessionplane.plane.context import Call, Context, recall, remember
 from sessionplane.plane.sessions import SessionRef, View
 from sessionplane.store.contract import Tx
@@ -56,7 +56,8 @@ def settle_presence(tx: Tx, name: tuple[str, str], context: Context) -> None:
 def suspend(tx: Tx, request: SuspendRequest, context: Context) -> View:
     """Suspend a session; one that is suspended stays as it is, with the time that it has.
 
-    Raises RequestIdReused, SessionNotFound, KeyNotBound, and InvalidTransition from where it cannot be suspended.
+    Raises RequestIdReused, SessionNotFound, KeyNotBound, LogFull, and InvalidTransition from where it cannot be
+    suspended.
     """
     namespace = request.call.namespace
     known = recall(tx, request.call)
@@ -66,6 +67,7 @@ def suspend(tx: Tx, request: SuspendRequest, context: Context) -> View:
     if routing.route(Verb.SUSPEND, session) is Action.NO_OP:
         return sessions.view(tx, session)
     until_ms = context.judged_ms + request.grace_ms
-    session = sessions.move(tx, session, SessionCause.SUSPENDED, context, deadline_at_ms=until_ms)
+    suspended = sessions.move(tx, session, SessionCause.SUSPENDED, context, deadline_at_ms=until_ms)
+    logs.keep_bounds(tx, session, context, reserve=True)
     remember(tx, request.call, context, session_id=session.session_id)
-    return sessions.view_after(tx, session)
+    return sessions.view_after(tx, suspended)

@@ -34,17 +34,24 @@ class Cut(NamedTuple):
 def next_cut(tx: ReadTx, session: Session, context: Context, *, ended_by_ms: int | None) -> Cut:
     """Look how far the next step may go.
 
-    Runs that ended by the moment may go, and what lies before the last of their terminals; without a moment every
-    finished run, and all that no run under way lies before.
+    Runs that ended by the moment may go, with what lies before them and between; without a moment every finished run,
+    and all that lies before the first one under way.
     """
     floor = session.floor_sequence
     reach = min(floor + context.limits.compact_step_events_max, session.head_sequence)
     kept = tx.first_kept(session.session_id, after=floor, through=reach, ended_after_ms=ended_by_ms)
     if kept is not None:
-        return Cut(kept.first_sequence - 1, kept)
+        alone = ended_by_ms is not None and not floor and _is_first(tx, session, kept)
+        return Cut(floor if alone else kept.first_sequence - 1, kept)
     if ended_by_ms is None or tx.has_run_behind(session.session_id, reach):
         return Cut(reach, None)
     return Cut(max(floor, min(reach, tx.last_terminal(session.session_id))), None)
+
+
+def _is_first(tx: ReadTx, session: Session, kept: Kept) -> bool:
+    """Say whether no run began before it: then what lies before it is the session's own, and stays as long."""
+    before = kept.first_sequence - 1
+    return tx.first_kept(session.session_id, after=0, through=before, ended_after_ms=-1) is None
 
 
 def remove(tx: Tx, session: Session, through: int, context: Context) -> tuple[Session, Extent]:

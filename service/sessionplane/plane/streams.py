@@ -237,8 +237,8 @@ def _opening(
     until = request.until or (Until.RUN_END if request.run_id else None)
     until_run = (run or lane) if until is Until.RUN_END else None
     begin = resumed_at or _begin(tx, request, view, run)
-    goal, reason = _goal(view, until, until_run, begin)
     meant = run or until_run
+    goal, reason = _goal(view, until, until_run, begin)
     return Opening(
         view=view,
         run=sessions.view_run(tx, meant, view.session) if meant is not None else None,
@@ -247,6 +247,7 @@ def _opening(
         attached=False,
         plan=Plan(
             begin=begin,
+            outside=_outside(tx, request, view.session, meant, begin),
             filter=replace(request.filter, run_id=_only(tx, request, run)),
             until=until,
             until_run_id=until_run.run_id if until_run else "",
@@ -279,6 +280,22 @@ def _only(tx: ReadTx, request: StreamRequest, run: Run | None) -> str:
 def _generation(session: Session) -> int:
     """Return the generation whose end a fresh stream waits for; of an ended session the whole log comes first."""
     return session.generation + (session.state is SessionState.ENDED)
+
+
+def _outside(tx: ReadTx, request: StreamRequest, session: Session, run: Run | None, begin: Place) -> bytes:
+    """Return the terminal of the run that is meant if retention removed it from where the stream would have found it:
+    from what lies before the floor at which it begins.
+    """
+    if run is None or not 0 < run.terminal_sequence <= session.floor_sequence == begin.sequence:
+        return b""
+    if request.token is None and request.start in _FROM_NOW:
+        return b""
+    other = request.filter.run_id and _only(tx, request, run) != run.run_id
+    return b"" if other else tx.terminal_data(run)
+
+
+_FROM_NOW = frozenset({Start.LATEST, Start.SNAPSHOT, Start.ACTIVE_RUN})
+"""The beginnings that show nothing of what was."""
 
 
 def _goal(

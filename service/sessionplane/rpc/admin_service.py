@@ -8,6 +8,7 @@ from sessionplane.domain.errors import FieldInvalid
 from sessionplane.domain.keys import KEY_RULES_VERSION
 from sessionplane.plane.plane import ControlPlane
 from sessionplane.rpc import render, subscribers
+from sessionplane.rpc.fields import NAMESPACE
 from sessionplane.rpc.guard import Context
 from sessionplane.rpc.parse import Parser
 from sessionplane.store.invariants import INVARIANTS
@@ -92,6 +93,19 @@ class AdminService:
             raise FieldInvalid(field="names", problem=problem)
         wanted = [name for name in INVARIANTS if not request.names or name in request.names]
         return pb.CheckInvariantsResponse(results=[await self._check(name) for name in wanted])
+
+    async def compact_events(
+        self, request: pb.CompactEventsRequest, _context: Context
+    ) -> pb.CompactEventsResponse:
+        """Remove the beginning of a log, step by step. Steps that were done stay done if the caller goes away."""
+        ref, older_than_ms = self._parser.compact(request)
+        done = await self._plane.compactor.compact(NAMESPACE, ref, older_than_ms)
+        return pb.CompactEventsResponse(
+            previous_floor_sequence=done.previous_floor_sequence,
+            floor_sequence=done.floor_sequence,
+            removed_event_count=done.removed.events,
+            removed_bytes=done.removed.bytes,
+        )
 
     async def _check(self, name: str) -> pb.InvariantResult:
         invariant, began_ms = INVARIANTS[name], self._plane.clock.monotonic_ms()

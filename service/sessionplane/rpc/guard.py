@@ -26,7 +26,6 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 NOT_SERVED_YET = frozenset(
     {
-        "CompactEvents",
         "ImportSessions",
     }
 )

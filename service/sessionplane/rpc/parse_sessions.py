@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from sessionplane.domain.errors import FieldInvalid
 from sessionplane.plane.editing import UpdateRequest
+from sessionplane.plane.sessions import SessionRef
 from sessionplane.plane.succession import DeleteRequest, ResetRequest
 from sessionplane.rpc.fields import Fields
-from sessionplane.v1 import session_service_pb2
+from sessionplane.v1 import admin_service_pb2, session_service_pb2
 
+_AGE_MS_MAX = 100 * 365 * 24 * 60 * 60 * 1000
 _UPDATABLE = frozenset({"labels", "display_name"})
 
 
@@ -49,3 +51,12 @@ class SessionRequests(Fields):
         """Read a DeleteSession."""
         ref = self.ref(request.session)
         return DeleteRequest(call=self.call("DeleteSession", request, ref.key), session=ref)
+
+    def compact(self, request: admin_service_pb2.CompactEventsRequest) -> tuple[SessionRef, int | None]:
+        """Read whose log loses its beginning, and how long ago runs must have ended for that: None for the server's own
+        window.
+        """
+        ref = self.ref(request.session)
+        if not request.HasField("older_than"):
+            return ref, None
+        return ref, self.span_ms(request, "older_than", default=0, least=0, most=_AGE_MS_MAX)

@@ -119,7 +119,7 @@ class AdminServiceServicer(object):
     def CompactEvents(self, request, context):
         """Removes now what retention would remove later: the beginning of a session's log, as far as its runs have been
         finished for long enough. Terminals stay with their runs. Repeating it is safe.
-        Errors: SESSION_NOT_FOUND, KEY_NOT_BOUND, FIELD_INVALID.
+        Errors: SESSION_NOT_FOUND, KEY_NOT_BOUND, FIELD_INVALID, CHECKSUM.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

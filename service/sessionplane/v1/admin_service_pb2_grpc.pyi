@@ -55,7 +55,7 @@ class AdminServiceStub:
     CompactEvents: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.CompactEventsRequest, _admin_service_pb2.CompactEventsResponse]
     """Removes now what retention would remove later: the beginning of a session's log, as far as its runs have been
     finished for long enough. Terminals stay with their runs. Repeating it is safe.
-    Errors: SESSION_NOT_FOUND, KEY_NOT_BOUND, FIELD_INVALID.
+    Errors: SESSION_NOT_FOUND, KEY_NOT_BOUND, FIELD_INVALID, CHECKSUM.
     """
     ImportSessions: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ImportSessionsRequest, _admin_service_pb2.ImportSessionsResponse]
     """Creates sessions from another system's list. Where two sessions meet under one key, the one that changed last
@@ -90,7 +90,7 @@ class AdminServiceAsyncStub(AdminServiceStub):
     CompactEvents: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.CompactEventsRequest, _admin_service_pb2.CompactEventsResponse]  # type: ignore[assignment]
     """Removes now what retention would remove later: the beginning of a session's log, as far as its runs have been
     finished for long enough. Terminals stay with their runs. Repeating it is safe.
-    Errors: SESSION_NOT_FOUND, KEY_NOT_BOUND, FIELD_INVALID.
+    Errors: SESSION_NOT_FOUND, KEY_NOT_BOUND, FIELD_INVALID, CHECKSUM.
     """
     ImportSessions: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ImportSessionsRequest, _admin_service_pb2.ImportSessionsResponse]  # type: ignore[assignment]
     """Creates sessions from another system's list. Where two sessions meet under one key, the one that changed last
@@ -158,7 +158,7 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_admin_service_pb2.CompactEventsResponse, _abc.Awaitable[_admin_service_pb2.CompactEventsResponse]]:
         """Removes now what retention would remove later: the beginning of a session's log, as far as its runs have been
         finished for long enough. Terminals stay with their runs. Repeating it is safe.
-        Errors: SESSION_NOT_FOUND, KEY_NOT_BOUND, FIELD_INVALID.
+        Errors: SESSION_NOT_FOUND, KEY_NOT_BOUND, FIELD_INVALID, CHECKSUM.
         """
 
     @_abc_1.abstractmethod

@@ -121,7 +121,7 @@ class RunnerServiceServicer(object):
 
     def ReleaseRun(self, request, context):
         """Gives a run back for another runner, as long as nothing was published. If the run was being interrupted
-        it ends instead. Errors: LEASE_LOST, RUN_FINISHED, INVALID_TRANSITION.
+        it ends instead. Errors: LEASE_LOST, RUN_FINISHED, INVALID_TRANSITION, LOG_FULL.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

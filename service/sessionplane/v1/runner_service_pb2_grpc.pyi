@@ -60,7 +60,7 @@ class RunnerServiceStub:
     """Reports how the run ended. Repeating it is safe: the first terminal stands. Errors: LEASE_LOST."""
     ReleaseRun: _grpc.UnaryUnaryMultiCallable[_runner_service_pb2.ReleaseRunRequest, _runner_service_pb2.ReleaseRunResponse]
     """Gives a run back for another runner, as long as nothing was published. If the run was being interrupted
-    it ends instead. Errors: LEASE_LOST, RUN_FINISHED, INVALID_TRANSITION.
+    it ends instead. Errors: LEASE_LOST, RUN_FINISHED, INVALID_TRANSITION, LOG_FULL.
     """
 
 @_typing.type_check_only
@@ -95,7 +95,7 @@ class RunnerServiceAsyncStub(RunnerServiceStub):
     """Reports how the run ended. Repeating it is safe: the first terminal stands. Errors: LEASE_LOST."""
     ReleaseRun: _aio.UnaryUnaryMultiCallable[_runner_service_pb2.ReleaseRunRequest, _runner_service_pb2.ReleaseRunResponse]  # type: ignore[assignment]
     """Gives a run back for another runner, as long as nothing was published. If the run was being interrupted
-    it ends instead. Errors: LEASE_LOST, RUN_FINISHED, INVALID_TRANSITION.
+    it ends instead. Errors: LEASE_LOST, RUN_FINISHED, INVALID_TRANSITION, LOG_FULL.
     """
 
 class RunnerServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -163,7 +163,7 @@ class RunnerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_runner_service_pb2.ReleaseRunResponse, _abc.Awaitable[_runner_service_pb2.ReleaseRunResponse]]:
         """Gives a run back for another runner, as long as nothing was published. If the run was being interrupted
-        it ends instead. Errors: LEASE_LOST, RUN_FINISHED, INVALID_TRANSITION.
+        it ends instead. Errors: LEASE_LOST, RUN_FINISHED, INVALID_TRANSITION, LOG_FULL.
         """
 
 def add_RunnerServiceServicer_to_server(servicer: RunnerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

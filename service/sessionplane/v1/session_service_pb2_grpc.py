@@ -186,7 +186,7 @@ class SessionServiceServicer(object):
         """Says that the client goes to the background for a while: an ACTIVE or DETACHED session becomes SUSPENDED. Its
         runs go on. Whoever attaches makes it ACTIVE again; when the grace period is over it is ACTIVE if somebody is
         attached, else DETACHED. A suspended session stays as it is; in any other state this is INVALID_TRANSITION.
-        Errors: SESSION_NOT_FOUND, KEY_NOT_BOUND, INVALID_TRANSITION, REQUEST_ID_REUSED.
+        Errors: SESSION_NOT_FOUND, KEY_NOT_BOUND, INVALID_TRANSITION, LOG_FULL, REQUEST_ID_REUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -250,7 +250,7 @@ class SessionServiceServicer(object):
     def Interrupt(self, request, context):
         """Asks that a run stop. OK means that the wish is on disk, never that the work has stopped: the stage says
         how far it has come, WaitRun waits for the end. Nothing to stop is OK with stage NO_OP.
-        Errors: SESSION_NOT_FOUND, KEY_NOT_BOUND, RUN_NOT_FOUND, REQUEST_ID_REUSED, and with a
+        Errors: SESSION_NOT_FOUND, KEY_NOT_BOUND, RUN_NOT_FOUND, LOG_FULL, REQUEST_ID_REUSED, and with a
         follow_up those of StartRun.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -68,7 +68,7 @@ class SessionServiceStub:
     """Says that the client goes to the background for a while: an ACTIVE or DETACHED session becomes SUSPENDED. Its
     runs go on. Whoever attaches makes it ACTIVE again; when the grace period is over it is ACTIVE if somebody is
     attached, else DETACHED. A suspended session stays as it is; in any other state this is INVALID_TRANSITION.
-    Errors: SESSION_NOT_FOUND, KEY_NOT_BOUND, INVALID_TRANSITION, REQUEST_ID_REUSED.
+    Errors: SESSION_NOT_FOUND, KEY_NOT_BOUND, INVALID_TRANSITION, LOG_FULL, REQUEST_ID_REUSED.
     """
     CloseSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.CloseSessionRequest, _session_service_pb2.CloseSessionResponse]
     """Ends a session. Runs without a runner end at once, REJECTED/SESSION_ENDED. A claimed run may finish until the
@@ -104,7 +104,7 @@ class SessionServiceStub:
     Interrupt: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.InterruptRequest, _session_service_pb2.InterruptResponse]
     """Asks that a run stop. OK means that the wish is on disk, never that the work has stopped: the stage says
     how far it has come, WaitRun waits for the end. Nothing to stop is OK with stage NO_OP.
-    Errors: SESSION_NOT_FOUND, KEY_NOT_BOUND, RUN_NOT_FOUND, REQUEST_ID_REUSED, and with a
+    Errors: SESSION_NOT_FOUND, KEY_NOT_BOUND, RUN_NOT_FOUND, LOG_FULL, REQUEST_ID_REUSED, and with a
     follow_up those of StartRun.
     """
     GetInterrupt: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.GetInterruptRequest, _session_service_pb2.GetInterruptResponse]
@@ -167,7 +167,7 @@ class SessionServiceAsyncStub(SessionServiceStub):
     """Says that the client goes to the background for a while: an ACTIVE or DETACHED session becomes SUSPENDED. Its
     runs go on. Whoever attaches makes it ACTIVE again; when the grace period is over it is ACTIVE if somebody is
     attached, else DETACHED. A suspended session stays as it is; in any other state this is INVALID_TRANSITION.
-    Errors: SESSION_NOT_FOUND, KEY_NOT_BOUND, INVALID_TRANSITION, REQUEST_ID_REUSED.
+    Errors: SESSION_NOT_FOUND, KEY_NOT_BOUND, INVALID_TRANSITION, LOG_FULL, REQUEST_ID_REUSED.
     """
     CloseSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.CloseSessionRequest, _session_service_pb2.CloseSessionResponse]  # type: ignore[assignment]
     """Ends a session. Runs without a runner end at once, REJECTED/SESSION_ENDED. A claimed run may finish until the
@@ -203,7 +203,7 @@ class SessionServiceAsyncStub(SessionServiceStub):
     Interrupt: _aio.UnaryUnaryMultiCallable[_session_service_pb2.InterruptRequest, _session_service_pb2.InterruptResponse]  # type: ignore[assignment]
     """Asks that a run stop. OK means that the wish is on disk, never that the work has stopped: the stage says
     how far it has come, WaitRun waits for the end. Nothing to stop is OK with stage NO_OP.
-    Errors: SESSION_NOT_FOUND, KEY_NOT_BOUND, RUN_NOT_FOUND, REQUEST_ID_REUSED, and with a
+    Errors: SESSION_NOT_FOUND, KEY_NOT_BOUND, RUN_NOT_FOUND, LOG_FULL, REQUEST_ID_REUSED, and with a
     follow_up those of StartRun.
     """
     GetInterrupt: _aio.UnaryUnaryMultiCallable[_session_service_pb2.GetInterruptRequest, _session_service_pb2.GetInterruptResponse]  # type: ignore[assignment]
@@ -299,7 +299,7 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         """Says that the client goes to the background for a while: an ACTIVE or DETACHED session becomes SUSPENDED. Its
         runs go on. Whoever attaches makes it ACTIVE again; when the grace period is over it is ACTIVE if somebody is
         attached, else DETACHED. A suspended session stays as it is; in any other state this is INVALID_TRANSITION.
-        Errors: SESSION_NOT_FOUND, KEY_NOT_BOUND, INVALID_TRANSITION, REQUEST_ID_REUSED.
+        Errors: SESSION_NOT_FOUND, KEY_NOT_BOUND, INVALID_TRANSITION, LOG_FULL, REQUEST_ID_REUSED.
         """
 
     @_abc_1.abstractmethod
@@ -377,7 +377,7 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_session_service_pb2.InterruptResponse, _abc.Awaitable[_session_service_pb2.InterruptResponse]]:
         """Asks that a run stop. OK means that the wish is on disk, never that the work has stopped: the stage says
         how far it has come, WaitRun waits for the end. Nothing to stop is OK with stage NO_OP.
-        Errors: SESSION_NOT_FOUND, KEY_NOT_BOUND, RUN_NOT_FOUND, REQUEST_ID_REUSED, and with a
+        Errors: SESSION_NOT_FOUND, KEY_NOT_BOUND, RUN_NOT_FOUND, LOG_FULL, REQUEST_ID_REUSED, and with a
         follow_up those of StartRun.
         """
 
