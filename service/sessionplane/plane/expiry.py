@@ -82,19 +82,13 @@ def _give_up(tx: Tx, session: Session, context: Context) -> None:
         sessions.keep_quiet(tx, session, context)
 
 
-def _delete(tx: Tx, session: Session, context: Context) -> None:
-    """Delete an ended session that nobody wanted back, as DeleteSession does."""
-    if session.deleted_at_ms is None:
-        pointers.delete(tx, session, context)
-
-
 CASES: Mapping[SessionState, Case] = MappingProxyType(
     {
         SessionState.CLOSING: Case(_cut, attended=False),
         SessionState.SUSPENDED: Case(_wake, attended=True),
         SessionState.DETACHED: Case(_give_up, attended=True),
         SessionState.CREATED: Case(_give_up, attended=True),
-        SessionState.ENDED: Case(_delete, attended=False),
+        SessionState.ENDED: Case(pointers.delete, attended=False),
     }
 )
 """state -> what its due moment brings, the most urgent first."""
