@@ -23,6 +23,7 @@ from sessionplane.cli.serve import serve
 from sessionplane.domain import errors, interrupts, key_rules, runs, sessions
 from sessionplane.domain.events import EventKind
 from sessionplane.domain.interrupts import InterruptStage
+from sessionplane.domain.legacy_keys import LEGACY, modern
 from sessionplane.domain.limits import DEFAULT, meanings
 from sessionplane.domain.listing import FIELDS, Field
 from sessionplane.domain.routing import ROUTES, Column
@@ -297,6 +298,15 @@ def rules_of_keys() -> str:
     return table(("Rule", "What it says"), [(code(rule.name), rule.value) for rule in key_rules.Rule])
 
 
+def legacy_keys() -> str:
+    """Every old spelling that an import knows."""
+    rows = []
+    for legacy in LEGACY:
+        now = code(modern(legacy.example, field="raw_key")) if legacy.became else "refused"
+        rows.append((code(legacy.example), now, first_sentence(legacy.meaning).rstrip(".")))
+    return table(("Spelling there", "Read as", "Why"), rows)
+
+
 def cli() -> str:
     """The help of every command."""
     context = root.make_context(
@@ -327,6 +337,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "events": events,
     "session-filter": session_filter,
     "key-rules": rules_of_keys,
+    "legacy-keys": legacy_keys,
     "cli": cli,
 }
 """name -> what stands between its marks."""

@@ -18,7 +18,7 @@ from sessionplane.domain.limits import Limits
 from sessionplane.domain.runs import Run, RunOutcome, RunState
 from sessionplane.domain.sessions import Session, SessionCause, SessionState
 from sessionplane.store import codec
-from sessionplane.store.contract import Committed, Floor, Pointer, ReadTx, Request, Store, Topic, Tx
+from sessionplane.store.contract import Committed, Floor, Import, Pointer, ReadTx, Request, Store, Topic, Tx
 from sessionplane.v1.session_service_pb2 import EventBatch
 from tests.support.stores import ClosableStore, HeldWriter, OpenStore, newest
 from tests.support.values import (
@@ -339,6 +339,60 @@ class TestKeys:
 
         await store.submit(use_case)
         assert store.read(lambda tx: tx.session_by_key(NAMESPACE, key())) is not None
+
+
+class TestImports:
+    async def test_an_import_is_known_by_its_source_and_key(self, store: Store) -> None:
+        """The same id under another key, or of another tenant, is another session."""
+        await store.submit(lambda tx: tx.add_import(imported("s", "x")))
+        assert store.read(lambda tx: tx.imported(NAMESPACE, "s", key("x"))) == ONE
+        for namespace, source_id, rest in (("other", "s", "x"), (NAMESPACE, "t", "x"), (NAMESPACE, "s", "y")):
+            found = store.read(lambda tx, n=namespace, s=source_id, r=rest: tx.imported(n, s, key(r)))
+            assert found == ""
+
+    async def test_an_import_is_added_once(self, store: Store) -> None:
+        """A second one of the same source and key raises KeyError."""
+        await store.submit(lambda tx: tx.add_import(imported("s", "x")))
+        await refused(store, lambda tx: tx.add_import(imported("s", "x")), KeyError)
+        await store.submit(lambda tx: tx.add_import(imported("s", "y")))
+
+    async def test_all_imports_are_read_in_pages_with_their_spellings(self, store: Store) -> None:
+        """In order, each once; a key that nobody spelled is its own spelling."""
+        given = [imported(source, rest) for source in "ba" for rest in "yx"]
+
+        def use_case(tx: Tx) -> None:
+            for each in given:
+                tx.add_import(each)
+
+        await store.submit(use_case)
+        found = [("", "", "")]
+
+        def page(tx: ReadTx) -> list[Import]:
+            return tx.imports(after=found[-1], limit=3)
+
+        while some := store.read(page):
+            assert all(each.key.spelling == each.key.text.upper() for each in some)
+            found += [(each.namespace, each.source_id, each.key.text) for each in some]
+        assert found[1:] == [(NAMESPACE, source, key(rest).text) for source in "ab" for rest in "xy"]
+
+    async def test_an_import_is_renamed_unless_its_new_key_has_one(self, store: Store) -> None:
+        """Two entries of one source under one key are one import; the one that is there stays."""
+
+        def use_case(tx: Tx) -> None:
+            for rest in ("x", "y"):
+                tx.add_import(imported("s", rest))
+            tx.rename_import(imported("s", "x"), key("z"))
+            tx.rename_import(imported("s", "y"), key("z"))
+
+        await store.submit(use_case)
+        found = store.read(lambda tx: tx.imports(after=("", "", ""), limit=9))
+        assert [each.key for each in found] == [key("y"), key("z")]
+
+
+def imported(source_id: str, rest: str) -> Import:
+    """A session of another system that became session 1."""
+    spelled = from_stored(key(rest).text, spelling=key(rest).text.upper())
+    return Import(namespace=NAMESPACE, source_id=source_id, key=spelled, session_id=ONE)
 
 
 class TestRuns:

@@ -48,3 +48,13 @@ class AdminCalls(Connection):
             older_than=wire.duration(older_than_s),
         )
         return await self._unary(self.admin_service.CompactEvents, request, timeout_s=timeout_s)
+
+    async def import_sessions(
+        self, entries: Sequence[admin.ImportEntry], *, dry_run: bool = True
+    ) -> Sequence[admin.ImportResult]:
+        """Creates sessions from another system's, at most 500 at a time, or says what that would do. Entries that
+        mean one key belong into one call, so that the dry run knows of all of them. Repeating it is safe.
+        """
+        request = admin.ImportSessionsRequest(entries=entries, dry_run=dry_run)
+        answer = await self._unary(self.admin_service.ImportSessions, request)
+        return answer.results

@@ -53,6 +53,7 @@ __all__ = [
     "canonical",
     "explain",
     "from_stored",
+    "is_full",
 ]
 
 KEY_RULES_VERSION: Final[int] = 1
@@ -230,7 +231,7 @@ def _derive(
     """Apply the rules, once each, in their order."""
     text = _cleaned(raw, field, limits.raw_key_bytes_max, note)
     agent, rest = _owned(text, settings, asked, field, note)
-    spelling = f"agent:{agent}:{text}" if asked and not _is_full(text) else text
+    spelling = f"agent:{agent}:{text}" if asked and not is_full(text) else text
     rest = _unwrapped(agent, rest, field, note)
     rest = _folded(agent, rest, settings, note)
     if rest == settings.main_key and rest != MAIN:
@@ -263,7 +264,7 @@ def _owned(text: str, settings: KeySettings, asked: str, field: str, note: _Note
     """Decide the agent: the key's own, else the one that the request asks for, else the default."""
     hint = _agent_of_request(asked, field) if asked else ""
     source = field
-    if _is_full(text):
+    if is_full(text):
         agent, rest = _split_full(text, field)
         note(Rule.AGENT_PREFIX, agent, rest)
     elif hint:
@@ -287,7 +288,7 @@ def _unwrapped(agent: str, rest: str, field: str, note: _Note) -> str:
         problem = "it has an empty segment; write exactly one colon between two parts, and none at the end"
         raise _refused(field, Rule.EMPTY_SEGMENT, problem)
     inner_rest = rest
-    while _is_full(inner_rest):
+    while is_full(inner_rest):
         inner_agent, inner_rest = _split_full(inner_rest, field)
         if inner_agent != agent:
             problem = f"agent {agent} is followed by the prefix of agent {inner_agent}; send one prefix only"
@@ -325,7 +326,8 @@ def _opaque_indexes(segments: list[str], settings: KeySettings) -> list[int]:
     return []
 
 
-def _is_full(text: str) -> bool:
+def is_full(text: str) -> bool:
+    """Say whether a spelling names its agent itself, however badly."""
     return text[:6].lower() == "agent:"
 
 

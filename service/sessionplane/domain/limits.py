@@ -39,6 +39,7 @@ class Limits:
     acknowledged_inputs_max: int = _bound(256, "inputs acknowledged in one message")
     labels_max: int = _bound(32, "labels of a session or run")
     labels_bytes_max: int = _bound(4 * _KIB, "all labels of a session or run together")
+    import_entries_max: int = _bound(500, "sessions in one ImportSessions")
     filter_bytes_max: int = _bound(4 * _KIB, "the text of a list's filter")
     filter_conditions_max: int = _bound(32, "conditions in a list's filter")
 

@@ -8,7 +8,7 @@ its commands are done, so an answer never overtakes its events. A handler that g
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from typing import TypeVar
 
@@ -23,7 +23,7 @@ from sessionplane.domain.streams import ClosingReason
 from sessionplane.live.bells import Bells
 from sessionplane.live.feed import Feed, SessionMark
 from sessionplane.live.watch import Watch
-from sessionplane.plane import claims, resolving, runs
+from sessionplane.plane import claims, importing, resolving, runs
 from sessionplane.plane.compactor import Compactor
 from sessionplane.plane.context import Clock, Context, pool_topic, run_topic, with_request
 from sessionplane.plane.following import Following
@@ -229,6 +229,13 @@ class ControlPlane:
                 rung = await self.bells.rung(ticket, until_s=until_s)
                 if not rung:
                     return None
+
+    async def import_sessions(self, request: importing.ImportRequest) -> Sequence[importing.Imported]:
+        """Import sessions from elsewhere, or rehearse it: then nothing is kept of it."""
+        try:
+            return await self.execute(with_request(importing.import_sessions, request))
+        except importing.Rehearsed as rehearsed:
+            return rehearsed.results
 
     def stream(
         self, request: StreamRequest, *, peer: str = "", pending_s: float = 0

@@ -16,6 +16,7 @@ from sessionplane.domain.merging import Rank, rank
 from sessionplane.domain.sessions import Interaction, MoveReason, Session, SessionCause, Visibility, allows
 from sessionplane.plane import lane, sessions
 from sessionplane.plane.context import Context
+from sessionplane.plane.sessions import Past
 from sessionplane.store.contract import Tx
 
 
@@ -53,6 +54,36 @@ def hand_over(
     )
     retire(tx, old, reason, context, successor_id=new.session_id)
     return sessions.require(tx, new.namespace, new.session_id)
+
+
+def give_way(
+    tx: Tx,
+    old: Session,
+    key: SessionKey,
+    context: Context,
+    *,
+    past: Past,
+    labels: Mapping[str, str],
+    display_name: str,
+) -> Session:
+    """Move the key from the session that holds it to one that comes from elsewhere, which is returned. Nothing of the
+    old one is carried over: the other was always there, and the two have met.
+    """
+    _release(tx, old)
+    new = sessions.create(
+        tx,
+        context,
+        namespace=old.namespace,
+        key=key,
+        interaction=Interaction.SYSTEM,
+        past=past,
+        labels=labels,
+        display_name=display_name,
+        reason=MoveReason.MERGED,
+        previous_session_id=old.session_id,
+    )
+    retire(tx, old, MoveReason.MERGED, context, successor_id=new.session_id)
+    return new
 
 
 def delete(tx: Tx, session: Session, context: Context) -> Session:

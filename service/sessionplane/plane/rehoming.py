@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from sessionplane.domain.key_changes import RULES_FACT, SETTINGS_FACT, KeyRecord, fate
+from sessionplane.domain.key_changes import RULES_FACT, SETTINGS_FACT, KeyRecord, fate, respelled
 from sessionplane.domain.key_report import (
     KeyChanges,
     Listed,
@@ -87,8 +87,20 @@ def accept(tx: Tx, changes: KeyChanges, context: Context) -> None:
     ]
     for start in range(0, len(arriving), _PAGE):
         _arrive(tx, arriving[start : start + _PAGE], context)
+    _rename_imports(tx, changes.after)
     for name, value in changes.after.facts().items():
         tx.save_fact(name, value)
+
+
+def _rename_imports(tx: Tx, after: KeyRecord) -> None:
+    """Let an import that is repeated find what it brought: its entries have other keys from now on."""
+    place = ("", "", "")
+    while page := tx.imports(after=place, limit=_PAGE):
+        for imported in page:
+            key = respelled(imported.key, after)
+            if key != imported.key:
+                tx.rename_import(imported, key)
+        place = page[-1].namespace, page[-1].source_id, page[-1].key.text
 
 
 def _pointers(tx: ReadTx) -> Iterator[Pointer]:

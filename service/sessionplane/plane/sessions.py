@@ -137,6 +137,17 @@ def get_session(tx: ReadTx, namespace: str, ref: SessionRef) -> View:
     return view(tx, require_named(tx, namespace, ref))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Past:
+    """When a session that comes from elsewhere began, changed last and was last used by a person. None is later than
+    now.
+    """
+
+    started_at_ms: int
+    updated_at_ms: int
+    last_interaction_at_ms: int | None
+
+
 def create(
     tx: Tx,
     context: Context,
@@ -144,6 +155,7 @@ def create(
     namespace: str,
     key: SessionKey | None,
     interaction: Interaction,
+    past: Past | None = None,
     labels: Mapping[str, str] | None = None,
     display_name: str = "",
     visibility: Visibility = Visibility.VISIBLE,
@@ -151,8 +163,14 @@ def create(
     previous_session_id: str = "",
 ) -> Session:
     """Mint a session: the one place where a session id comes from. Its key has no pointer yet; `previous_session_id`
-    had it before.
+    had it before. One with a `past` keeps its times.
     """
+    now_ms = context.now_ms
+    past = past or Past(
+        started_at_ms=now_ms,
+        updated_at_ms=now_ms,
+        last_interaction_at_ms=now_ms if interaction is Interaction.USER else None,
+    )
     session = Session(
         session_id=context.new_id(SESSION_ID),
         namespace=namespace,
@@ -161,10 +179,10 @@ def create(
         labels=labels or {},
         display_name=display_name,
         visibility=visibility,
-        created_at_ms=context.now_ms,
-        started_at_ms=context.now_ms,
-        last_interaction_at_ms=context.now_ms if interaction is Interaction.USER else None,
-        updated_at_ms=context.now_ms,
+        created_at_ms=now_ms,
+        started_at_ms=past.started_at_ms,
+        last_interaction_at_ms=past.last_interaction_at_ms,
+        updated_at_ms=past.updated_at_ms,
         quiet_since_ms=context.judged_ms,
         previous_session_id=previous_session_id,
     )

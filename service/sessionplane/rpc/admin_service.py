@@ -6,11 +6,13 @@ from dataclasses import asdict, dataclass
 
 from sessionplane.domain.errors import FieldInvalid
 from sessionplane.domain.keys import KEY_RULES_VERSION
+from sessionplane.plane.importing import Imported, ImportEntry, ImportRequest
 from sessionplane.plane.plane import ControlPlane
 from sessionplane.rpc import render, subscribers
 from sessionplane.rpc.fields import NAMESPACE
 from sessionplane.rpc.guard import Context
 from sessionplane.rpc.parse import Parser
+from sessionplane.rpc.parse_imports import RefusedEntry
 from sessionplane.store.invariants import INVARIANTS
 from sessionplane.v1 import admin_service_pb2 as pb
 
@@ -107,6 +109,21 @@ class AdminService:
             removed_bytes=done.removed.bytes,
         )
 
+    async def import_sessions(
+        self, request: pb.ImportSessionsRequest, _context: Context
+    ) -> pb.ImportSessionsResponse:
+        """Import what can be, and say of the rest why not."""
+        read = self._parser.imported(request)
+        usable = [each for each in read if isinstance(each, ImportEntry)]
+        asked = ImportRequest(namespace=NAMESPACE, entries=usable, dry_run=request.dry_run)
+        done = iter(await self._plane.import_sessions(asked) if usable else ())
+        return pb.ImportSessionsResponse(
+            results=[
+                _imported(each, next(done)) if isinstance(each, ImportEntry) else _refused(each)
+                for each in read
+            ]
+        )
+
     async def _check(self, name: str) -> pb.InvariantResult:
         invariant, began_ms = INVARIANTS[name], self._plane.clock.monotonic_ms()
         found = await self._plane.store.scan(lambda tx: tx.violations(name, limit=EXAMPLES_MAX))
@@ -119,3 +136,23 @@ class AdminService:
         )
         result.duration.FromMilliseconds(self._plane.clock.monotonic_ms() - began_ms)
         return result
+
+
+def _imported(entry: ImportEntry, imported: Imported) -> pb.ImportResult:
+    return pb.ImportResult(
+        raw_key=entry.raw_key,
+        canonical_key=entry.key.text,
+        session_id=imported.session_id,
+        outcome=render.IMPORT_OUTCOMES[imported.outcome],
+        other_session_id=imported.other_session_id,
+    )
+
+
+def _refused(entry: RefusedEntry) -> pb.ImportResult:
+    return pb.ImportResult(
+        raw_key=entry.raw_key,
+        canonical_key=entry.canonical_key,
+        outcome=pb.IMPORT_OUTCOME_REFUSED,
+        reason=entry.reason,
+        problem=entry.problem,
+    )

@@ -24,11 +24,7 @@ from sessionplane.rpc.status import abort, incident, status_of
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
-NOT_SERVED_YET = frozenset(
-    {
-        "ImportSessions",
-    }
-)
+NOT_SERVED_YET: frozenset[str] = frozenset()
 """Methods that the protos have and no handler does: gRPC answers UNIMPLEMENTED, and the docs leave them out."""
 
 M = TypeVar("M", bound=Message)

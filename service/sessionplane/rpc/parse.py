@@ -37,6 +37,7 @@ from sessionplane.plane.stopping import Wish
 from sessionplane.plane.streams import StreamRequest
 from sessionplane.plane.watching import WatchRequest
 from sessionplane.rpc.fields import NAMESPACE, digest, enum, within
+from sessionplane.rpc.parse_imports import ImportRequests
 from sessionplane.rpc.parse_sessions import SessionRequests
 from sessionplane.v1 import (
     run_pb2,
@@ -59,7 +60,7 @@ class _Report(Protocol):
     def failure(self) -> run_pb2.RunFailure: ...
 
 
-class Parser(SessionRequests):
+class Parser(SessionRequests, ImportRequests):
     """Reads requests by the bounds and key settings of one server."""
 
     def explain(self, raw: str, agent: str) -> keys.Explanation:

@@ -12,6 +12,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from sessionplane.domain.events import Place
 from sessionplane.domain.inputs import Input
 from sessionplane.domain.interrupts import Interrupt, InterruptMode, InterruptStage
+from sessionplane.domain.merging import ImportOutcome
 from sessionplane.domain.routing import Action
 from sessionplane.domain.runs import FinishResult, RunDisposition, RunState
 from sessionplane.domain.sessions import Resolution, Session, SessionCause, SessionState, Visibility
@@ -22,7 +23,7 @@ from sessionplane.plane.plane import ControlPlane
 from sessionplane.plane.runners import Heard
 from sessionplane.plane.sessions import RunView
 from sessionplane.store import codec
-from sessionplane.v1 import run_pb2, session_pb2, session_service_pb2
+from sessionplane.v1 import admin_service_pb2, run_pb2, session_pb2, session_service_pb2
 
 
 def _numbers(kind: type[StrEnum], wire: Any) -> Mapping[Any, Any]:
@@ -41,6 +42,7 @@ RESOLUTIONS = _numbers(Resolution, session_pb2.Resolution)
 RUN_STATES = _numbers(RunState, run_pb2.RunState)
 DISPOSITIONS = _numbers(RunDisposition, run_pb2.RunDisposition)
 FINISH_RESULTS = _numbers(FinishResult, run_pb2.FinishResult)
+IMPORT_OUTCOMES = _numbers(ImportOutcome, admin_service_pb2.ImportOutcome)
 MODES = _numbers(InterruptMode, run_pb2.InterruptMode)
 STAGES = _numbers(InterruptStage, run_pb2.InterruptStage)
 CLOSINGS = _numbers(ClosingReason, session_service_pb2.ClosingReason)

@@ -9,106 +9,48 @@ the order *commit, then tell*.
 from __future__ import annotations
 
 from asyncio import Future
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol, TypeVar
+from collections.abc import Callable, Collection
+from typing import Protocol, TypeVar
 
-from sessionplane.domain.events import Body, Entry, Fold, Place
+from sessionplane.domain.events import Body, Entry, Place
 from sessionplane.domain.inputs import Input, InputStage
 from sessionplane.domain.interrupts import Interrupt
 from sessionplane.domain.keys import SessionKey
 from sessionplane.domain.listing import SessionFilter
 from sessionplane.domain.runs import Run, RunState, RunTerminal
 from sessionplane.domain.sessions import Session
+from sessionplane.store.records import (
+    ChangeNumbers,
+    Committed,
+    Extent,
+    Floor,
+    Import,
+    Kept,
+    Pointer,
+    Request,
+    SessionPage,
+    Topic,
+    Violations,
+)
+
+__all__ = [
+    "ChangeNumbers",
+    "Committed",
+    "Extent",
+    "Floor",
+    "Import",
+    "Kept",
+    "Pointer",
+    "ReadTx",
+    "Request",
+    "SessionPage",
+    "Store",
+    "Topic",
+    "Tx",
+    "Violations",
+]
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """What is remembered of a call with a request id: the hash of its content and the ids it led to."""
-
-    namespace: str
-    rpc: str
-    request_id: str
-    fingerprint: bytes
-    at_ms: int
-    session_id: str = ""
-    run_id: str = ""
-    interrupt_id: str = ""
-    detail: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pointer:
-    """Who holds a key; the key comes with the spelling that the pointer was made from."""
-
-    namespace: str
-    key: SessionKey
-    session_id: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SessionPage:
-    """Some sessions of a list, perhaps none, and the pair before which it goes on; None if nothing is left."""
-
-    sessions: Sequence[Session]
-    next_before: tuple[int, str] | None
-
-
-class Topic(NamedTuple):
-    """What a waiter waits for: something about this subject may have changed. Carries no data of record."""
-
-    kind: str
-    namespace: str
-    subject: str
-
-
-class ChangeNumbers(NamedTuple):
-    """How far a namespace has come: its newest change number, and the highest one of a session that was removed."""
-
-    newest: int
-    floor: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Committed:
-    """What one commit brought: the new entries of each session in order, the topics to wake, and the namespaces in
-    which sessions got new change numbers.
-    """
-
-    entries: Mapping[str, Sequence[Entry]]
-    topics: Sequence[Topic]
-    namespaces: frozenset[str] = frozenset()
-
-
-class Violations(NamedTuple):
-    """How many rows break an invariant, and some of them by name."""
-
-    total: int
-    examples: Sequence[str]
-
-
-class Floor(NamedTuple):
-    """Where a log begins: the place, the bytes that were removed up to it, and what those events added up to."""
-
-    place: Place
-    log_bytes: int
-    fold: Fold
-
-
-class Kept(NamedTuple):
-    """A run whose events stay: where it begins in its log, and since when its end is kept; None: unfinished."""
-
-    first_sequence: int
-    kept_from_ms: int | None
-
-
-class Extent(NamedTuple):
-    """How much of a log is meant."""
-
-    events: int
-    bytes: int
 
 
 class ReadTx(Protocol):
@@ -132,6 +74,12 @@ class ReadTx(Protocol):
 
     def pointers(self, *, after: tuple[str, str], limit: int) -> list[Pointer]:
         """Return pointers of all namespaces by (namespace, key text), strictly after the given pair."""
+
+    def imported(self, namespace: str, source_id: str, key: SessionKey) -> str:
+        """Return the id of the session that another system's session became under a key, "" if it was not imported."""
+
+    def imports(self, *, after: tuple[str, str, str], limit: int) -> list[Import]:
+        """Return imports of all namespaces by (namespace, source id, key text), strictly after the given ones."""
 
     def sessions(
         self,
@@ -295,6 +243,12 @@ class Tx(ReadTx, Protocol):
 
     def release_key(self, namespace: str, key: SessionKey, session_id: str) -> SessionKey | None:
         """Delete the key's pointer if it names this session; return the key as the pointer was spelled, or None."""
+
+    def add_import(self, imported: Import) -> None:
+        """Insert an import. Raises KeyError if there is one of that source id and key."""
+
+    def rename_import(self, imported: Import, key: SessionKey) -> None:
+        """Move an import to another key, unless that has one of the same source id."""
 
     def add_run(self, run: Run, *, injected: bool = False) -> None:
         """Insert a run with its input; `injected` means that the input was and has its row already.

@@ -25,11 +25,12 @@ from sessionplane.domain.listing import SessionFilter
 from sessionplane.domain.runs import Run, RunState
 from sessionplane.domain.sessions import Session
 from sessionplane.domain.tokens import compacted
-from sessionplane.store import codec, rows
+from sessionplane.store import codec, key_rows, rows
 from sessionplane.store import statements as sql
 from sessionplane.store.contract import (
     ChangeNumbers,
     Floor,
+    Import,
     Kept,
     Pointer,
     Request,
@@ -75,10 +76,17 @@ class SqliteReadTx:
 
     def pointer(self, namespace: str, key: SessionKey) -> Pointer | None:
         row = self._row(sql.POINTER, (namespace, key.text))
-        return None if row is None else rows.pointer_of(row)
+        return None if row is None else key_rows.pointer_of(row)
 
     def pointers(self, *, after: tuple[str, str], limit: int) -> list[Pointer]:
-        return [rows.pointer_of(row) for row in self._query(sql.POINTERS, (*after, limit)).fetchall()]
+        return [key_rows.pointer_of(row) for row in self._query(sql.POINTERS, (*after, limit)).fetchall()]
+
+    def imported(self, namespace: str, source_id: str, key: SessionKey) -> str:
+        row = self._row(sql.IMPORTED, (namespace, source_id, key.text))
+        return "" if row is None else str(row[0])
+
+    def imports(self, *, after: tuple[str, str, str], limit: int) -> list[Import]:
+        return [key_rows.import_of(row) for row in self._query(sql.IMPORTS, (*after, limit)).fetchall()]
 
     def sessions(
         self,

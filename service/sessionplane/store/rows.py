@@ -1,7 +1,7 @@
 """Rows to domain values and back: nowhere else does anybody know a column's place.
 
-Owns the order of columns together with `statements`. It must never decide or repair: a row that no value can
-be made of is an error, since only this module writes rows.
+Owns the order of columns together with `statements`; the rows of keys are `key_rows`'. It must never decide or repair:
+a row that no value can be made of is an error, since only this module writes rows.
 
 Reading is positional and unpacks a row whole, which is a third faster than names and fails at once when a
 statement and this module disagree about the number of columns.
@@ -16,10 +16,10 @@ from typing import Any
 from sessionplane.domain.events import Entry, EventKind, Fold, Place
 from sessionplane.domain.inputs import Input, InputStage
 from sessionplane.domain.interrupts import Interrupt, InterruptMode, InterruptStage
-from sessionplane.domain.keys import SessionKey, from_stored
+from sessionplane.domain.keys import from_stored
 from sessionplane.domain.runs import Run, RunOutcome, RunState
 from sessionplane.domain.sessions import Session, SessionCause, SessionState, Visibility
-from sessionplane.store.contract import Floor, Pointer, Request
+from sessionplane.store.contract import Floor, Request
 
 Row = tuple[Any, ...]
 """What SQLite answers with. The tables are STRICT, so a column's type is the one that the schema names."""
@@ -115,17 +115,6 @@ def session_row(session: Session, change_number: int) -> Row:
         session.session_id,
         session.namespace,
     )
-
-
-def pointer_of(row: Row) -> Pointer:
-    """Return the pointer of a row of `statements.POINTER`."""
-    namespace, key, session_id, spelling = row
-    return Pointer(namespace=namespace, key=from_stored(key, spelling=spelling), session_id=session_id)
-
-
-def pointer_row(namespace: str, key: SessionKey, session_id: str) -> Row:
-    """Return what `statements.BIND_KEY` binds. A key that nobody wrote just now is its own spelling."""
-    return (namespace, key.text, session_id, key.spelling or key.text)
 
 
 def run_of(row: Row) -> Run:

@@ -168,6 +168,18 @@ _TABLES = (
         PRIMARY KEY (namespace, interrupt_id)
     ) STRICT, WITHOUT ROWID
     """,
+    # What was imported: the session that another system's session of this id became under this key. It stays when
+    # the session goes, so that an import that is repeated brings nothing back that was deleted.
+    """
+    CREATE TABLE imports (
+        namespace TEXT NOT NULL,
+        source_id TEXT NOT NULL,
+        key TEXT NOT NULL,
+        spelling TEXT NOT NULL,
+        session_id TEXT NOT NULL,
+        PRIMARY KEY (namespace, source_id, key)
+    ) STRICT, WITHOUT ROWID
+    """,
     # The logs. `data` is the encoded event, `chain` the hash over all events up to it. No foreign key: every
     # append reads and writes its session's row anyway.
     """

@@ -147,6 +147,22 @@ SAVE_CHANGE_NUMBER = """
     ON CONFLICT (namespace) DO UPDATE SET change_number = excluded.change_number
 """
 
+# What was imported.
+
+# The session that an imported one became.
+IMPORTED = "SELECT session_id FROM imports WHERE namespace = ? AND source_id = ? AND key = ?"
+# All imported sessions, a page at a time.
+IMPORTS = """
+    SELECT namespace, source_id, key, spelling, session_id FROM imports
+    WHERE (namespace, source_id, key) > (?, ?, ?) ORDER BY namespace, source_id, key LIMIT ?
+"""
+# A session that was imported.
+ADD_IMPORT = "INSERT INTO imports (namespace, source_id, key, spelling, session_id) VALUES (?, ?, ?, ?, ?)"
+# Another form of the key that it was imported under; where two meet, the one that is there stays.
+RENAME_IMPORT = """
+    UPDATE OR IGNORE imports SET key = ? WHERE namespace = ? AND source_id = ? AND key = ?
+"""
+
 # Runs.
 
 # One run by id.

@@ -28,9 +28,9 @@ from sessionplane.domain.interrupts import Interrupt
 from sessionplane.domain.keys import SessionKey
 from sessionplane.domain.runs import Run, RunState, RunTerminal
 from sessionplane.domain.sessions import Session
-from sessionplane.store import codec, failures, rows
+from sessionplane.store import codec, failures, key_rows, rows
 from sessionplane.store import statements as sql
-from sessionplane.store.contract import Extent, Floor, Request, Topic
+from sessionplane.store.contract import Extent, Floor, Import, Request, Topic
 from sessionplane.store.reading import SqliteReadTx, next_chain
 
 _HEADS_MAX = 10_000
@@ -105,13 +105,20 @@ class SqliteTx(SqliteReadTx):
         self._execute(sql.POSTPONE_SESSION, values)
 
     def bind_key(self, namespace: str, key: SessionKey, session_id: str) -> str:
-        if self._execute(sql.BIND_KEY, rows.pointer_row(namespace, key, session_id)).rowcount:
+        if self._execute(sql.BIND_KEY, key_rows.pointer_row(namespace, key, session_id)).rowcount:
             return session_id
-        return rows.pointer_of(self._execute(sql.POINTER, (namespace, key.text)).fetchone()).session_id
+        return key_rows.pointer_of(self._execute(sql.POINTER, (namespace, key.text)).fetchone()).session_id
 
     def release_key(self, namespace: str, key: SessionKey, session_id: str) -> SessionKey | None:
         released = self._execute(sql.RELEASE_KEY, (namespace, key.text, session_id)).fetchall()
-        return rows.pointer_of(released[0]).key if released else None
+        return key_rows.pointer_of(released[0]).key if released else None
+
+    def add_import(self, imported: Import) -> None:
+        self._insert(sql.ADD_IMPORT, key_rows.import_row(imported))
+
+    def rename_import(self, imported: Import, key: SessionKey) -> None:
+        old = (imported.namespace, imported.source_id, imported.key.text)
+        self._execute(sql.RENAME_IMPORT, (key.text, *old))
 
     def add_run(self, run: Run, *, injected: bool = False) -> None:
         self._insert(sql.ADD_RUN, rows.run_row(run))
