@@ -15,9 +15,13 @@ import grpc
 import pytest
 
 from sessionplane import app
+from sessionplane.cli.importing import Import
+from sessionplane.cli.openclaw import read_store
 from sessionplane.domain.keys import DEFAULT_OPAQUE_PEERS, OpaquePeer
+from sessionplane.domain.legacy_keys import modern
 from sessionplane.v1 import session_service_pb2 as pb
 from sessionplane.v1.session_pb2 import RESOLUTION_EXISTING, SessionRef
+from tests.support.openclaw import wild
 from tests.support.refusals import refused
 from tests.support.rows import rows
 from tests.support.serving import Served, serving
@@ -294,3 +298,25 @@ async def test_a_subscriber_comes_back_with_its_token_to_a_session_of_another_ke
         assert stream.ended_by == "SESSION_FINAL"
         assert stream.closing.successor_session_id == winner
         assert terminals(stream.events) == ["REJECTED/SESSION_ENDED"]
+
+
+async def test_imported_sessions_are_reached_by_what_was_always_written(tmp_path: Path) -> None:
+    """After an import of raw keys and a restart every spelling of them reaches the session that keeps the key; under
+    other settings the spelling of that session itself still does.
+    """
+    database, store = tmp_path / "plane.db", wild()
+    found = read_store(store.write(tmp_path / "sessions.json"))
+    async with serving(database) as server:
+        results = await Import(server.client, found).run(dry_run=False)
+    reached, kept = {}, {}
+    for (raw, _), key, result in zip(store.entries, store.keys, results, strict=True):
+        if key is not None and modern(raw, field="raw_key") == raw.strip():
+            reached[raw] = result.other_session_id or result.session_id
+            if not result.other_session_id:
+                kept[raw] = result.session_id
+    assert len(reached) > len(kept) > 15
+    for settings in ({}, {"default_agent": "ops"}, {"main_key": "home"}, {}):
+        async with serving(database, accept_key_changes=True, **settings) as server:
+            for raw, session_id in (kept if settings else reached).items():
+                assert await _get(server.wire, raw) == session_id, (raw, settings)
+                check_log(await server.wire.log(raw))

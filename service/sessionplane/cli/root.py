@@ -11,6 +11,7 @@ import click
 from .ask import explain_key, interrupt, resolve, version
 from .calls import EXIT_INTERRUPTED, EXIT_REFUSED
 from .demo import demo
+from .importing import import_
 from .keys import keys
 from .lifecycle import close, suspend
 from .listing import sessions
@@ -62,6 +63,7 @@ for command in (
     close,
     explain_key,
     keys,
+    import_,
     check,
     compact,
     verify,

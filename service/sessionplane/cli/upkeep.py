@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from .calls import EXIT_REFUSED, say, talk
-from .usage import age, agent_option, asks_server, examples, json_option, one_of
+from .usage import age, agent_option, asks_server, examples, json_option, one_of, progress_bar
 
 if TYPE_CHECKING:
     from sessionplane.store.failures import StoreUnusable
@@ -48,7 +46,7 @@ def check(only: tuple[str, ...], as_lines: bool) -> None:  # noqa: FBT001
         from . import show
 
         results: list[InvariantResult] = []
-        with _progress(list(only or INVARIANTS), label="Checking") as names:
+        with progress_bar(list(only or INVARIANTS), label="Checking") as names:
             for name in names:
                 results += await client.check_invariants([name])
         for result in results:
@@ -134,7 +132,7 @@ def verify(db: Path) -> None:
     try:
         with Verifier(db) as verifier:
             total = verifier.session_count()
-            with _progress(verifier.sessions(), label="Reading", length=total) as found:
+            with progress_bar(verifier.sessions(), label="Reading", length=total) as found:
                 for each in found:
                     sessions, events = sessions + 1, events + each.events
                     if each.problem:
@@ -161,7 +159,7 @@ def backup(target: Path, db: Path) -> None:
     from sessionplane.store import backup as store_backup
     from sessionplane.store.failures import StoreUnusable
 
-    with _progress(range(1), label="Copying") as bar:
+    with progress_bar(range(1), label="Copying") as bar:
 
         def progress(done: int, total: int) -> None:
             bar.length = total
@@ -177,9 +175,3 @@ def backup(target: Path, db: Path) -> None:
 def _unusable(unusable: StoreUnusable) -> NoReturn:
     say(f"{unusable}")
     raise SystemExit(EXIT_REFUSED)
-
-
-def _progress(work: Iterable[object], *, label: str, length: int | None = None) -> Any:
-    """A bar on stderr, for people: into a pipe it says nothing."""
-    hidden = not sys.stderr.isatty()
-    return click.progressbar(work, label=label, length=length, file=sys.stderr, hidden=hidden)

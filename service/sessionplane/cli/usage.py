@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import click
@@ -55,3 +56,9 @@ def one_of(**names: str | None) -> None:
     if sum(name is not None for name in names.values()) != 1:
         spelled = [name if name.isupper() else f"--{name.replace('_', '-')}" for name in names]
         raise click.UsageError(f"Give exactly one of {', '.join(spelled)}.")
+
+
+def progress_bar(work: Iterable[object], *, label: str, length: int | None = None) -> Any:
+    """A bar on stderr, for people: into a pipe it says nothing."""
+    hidden = not sys.stderr.isatty()
+    return click.progressbar(work, label=label, length=length, file=sys.stderr, hidden=hidden)
