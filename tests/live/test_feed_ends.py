@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from sessionplane.domain.errors import Checksum
+from sessionplane.domain.errors import Checksum, SessionNotFound
 from sessionplane.domain.events import Entry, EventKind, Place, SessionMoved
 from sessionplane.domain.sessions import MoveReason, SessionCause, SessionState
 from sessionplane.domain.streams import EVERYTHING, ClosingReason, Filter, Until
@@ -103,14 +103,69 @@ async def test_a_stream_for_ever_goes_on_behind_an_end(desk: Desk) -> None:
         await upto(feed, 2)
 
 
+LOST = {
+    reason: SessionMoved(key=key(), reason=reason, other_session_id="ses_2", holds=False)
+    for reason in (MoveReason.RESET, MoveReason.ROLLED_OVER, MoveReason.MERGED, MoveReason.DELETED)
+}
+WHY = dict.fromkeys(LOST, ClosingReason.SESSION_FINAL) | {MoveReason.DELETED: ClosingReason.SESSION_DELETED}
+
+
+@pytest.mark.parametrize("reason", LOST)
 @pytest.mark.parametrize("until", [None, Until.RUN_END, Until.SESSION_END])
-async def test_losing_the_key_ends_every_stream(desk: Desk, until: Until | None) -> None:
-    """Behind the event that takes the key away a stream is over, SESSION_FINAL."""
-    moved = SessionMoved(key=key(), reason=MoveReason.RESET, other_session_id="ses_2", holds=False)
+async def test_the_last_event_of_a_session_ends_every_stream(
+    desk: Desk, until: Until | None, reason: MoveReason
+) -> None:
+    """Behind the event that takes the key for good, or tells of the deletion, a stream is over, and says which."""
     desk.log.texts(1)
-    desk.log.add(moved)
+    desk.log.add(LOST[reason])
+    desk.log.texts(1)
     async with desk.feed(until=until, until_run_id="run_9") as feed:
-        assert (await rest(feed))[1] is ClosingReason.SESSION_FINAL
+        pieces, ended_by = await rest(feed)
+    assert (ended_by, feed.cursor.sequence) == (WHY[reason], 2)
+    assert events(pieces) == b"".join(entry.data for entry in desk.log.entries[:2])
+
+
+@pytest.mark.parametrize("reason", LOST)
+async def test_what_was_delivered_wins_over_the_session_s_end(desk: Desk, reason: MoveReason) -> None:
+    """In a reset or a deletion the run's terminal and the change to ENDED come first: who waited for them gets OK."""
+    desk.log.terminal("run_1")
+    desk.log.session(SessionState.ENDED, SessionCause.SUPERSEDED)
+    desk.log.add(LOST[reason])
+    for plan, ended_by in (
+        ({"until": Until.RUN_END, "until_run_id": "run_1"}, ClosingReason.RUN_END),
+        ({"until": Until.SESSION_END, "until_generation": 1}, ClosingReason.SESSION_END),
+        (
+            {"until": Until.CAUGHT_UP, "goal": 1, "goal_reason": ClosingReason.CAUGHT_UP},
+            ClosingReason.CAUGHT_UP,
+        ),
+        (
+            {"until": Until.CAUGHT_UP, "goal": 3, "goal_reason": ClosingReason.CAUGHT_UP},
+            ClosingReason.CAUGHT_UP,
+        ),
+        ({"goal": 3, "goal_reason": ClosingReason.SESSION_FINAL}, WHY[reason]),
+        ({"until": Until.SESSION_END, "until_generation": 2}, WHY[reason]),
+    ):
+        async with desk.feed(**plan) as feed:
+            assert (await rest(feed))[1] is ended_by
+
+
+async def test_nothing_behind_a_goal_is_delivered(desk: Desk) -> None:
+    """What came after the place at which the stream is over stays for the next one, whose token is that place."""
+    desk.log.texts(1)
+    async with desk.feed(until=Until.CAUGHT_UP, goal=1, goal_reason=ClosingReason.CAUGHT_UP) as feed:
+        desk.log.texts(1)
+        desk.tell()
+        pieces, _ = await rest(feed)
+    assert (events(pieces), feed.cursor) == (desk.log.entries[0].data, desk.log.place(1))
+
+
+async def test_a_session_that_was_removed_for_good_is_not_waited_for(desk: Desk) -> None:
+    """A log that is gone under a slow reader is told as such."""
+    desk.log.texts(1)
+    async with desk.feed() as feed:
+        desk.log.entries.clear()
+        with pytest.raises(SessionNotFound):
+            await feed.next()
 
 
 async def test_gaining_a_key_ends_nothing(desk: Desk) -> None:
@@ -231,4 +286,4 @@ def test_marks_are_all_that_a_feed_decides_by() -> None:
     piece = Slice(NOW, log.entries, EVERYTHING, codec.custom_type)
     assert [mark.kind for mark in piece.marks] == [EventKind.SESSION_CHANGED, EventKind.SESSION_MOVED]
     assert [read_mark(mark).ended_generation for mark in piece.marks] == [3, 0]
-    assert [read_mark(mark).key_lost for mark in piece.marks] == [False, True]
+    assert [read_mark(mark).last for mark in piece.marks] == [None, ClosingReason.SESSION_DELETED]

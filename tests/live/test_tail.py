@@ -184,14 +184,14 @@ def test_marks_do_not_depend_on_the_filter(log: Log) -> None:
 
 
 def test_a_slice_is_cut_behind_a_mark(log: Log) -> None:
-    """The part up to a mark ends with the mark, and at the end it is the slice itself."""
+    """The part up to a sequence ends with it, and at the end it is the slice itself."""
     log.text("a")
     log.terminal("run_1")
     log.texts(2)
     piece = Slice(log.place(0), log.entries, EVERYTHING, codec.custom_type)
-    part = piece.until(log.entries[1], EVERYTHING)
+    part = piece.until(2, EVERYTHING)
     assert (part.through, part.data) == (log.place(2), joined(log.entries[:2]))
-    assert piece.until(log.entries[3], EVERYTHING) is piece
+    assert piece.until(4, EVERYTHING) is piece
 
 
 class Reader:

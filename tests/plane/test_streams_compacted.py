@@ -154,6 +154,18 @@ async def test_who_wants_only_what_comes_is_shown_nothing_old(bench: Bench, star
     assert (plan.outside, plan.goal_reason) == (b"", ClosingReason.RUN_END)
 
 
+@pytest.mark.parametrize("start", [None, *Start])
+async def test_a_compacted_run_of_a_deleted_session_is_given_its_terminal(
+    bench: Bench, start: Start | None
+) -> None:
+    """Wherever the stream would begin: how a run ended is all that is left to be shown."""
+    run, terminal = await finished(bench)
+    await bench.remove(bench.session().head_sequence)
+    await bench.delete()
+    plan = (await opened(bench, run_id=run.run_id, start=start)).plan
+    assert (plan.outside, plan.goal_reason) == (terminal, ClosingReason.RUN_END)
+
+
 async def test_the_floor_s_token_leads_to_the_terminal(bench: Bench) -> None:
     """Who was told TOKEN_COMPACTED goes on with the floor's token, and still hears how the run ended."""
     run, terminal = await finished(bench)

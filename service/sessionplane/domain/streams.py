@@ -48,6 +48,9 @@ class ClosingReason(StrEnum):
     MAX_AGE = "MAX_AGE"
 
 
+DELIVERED = frozenset({ClosingReason.RUN_END, ClosingReason.SESSION_END, ClosingReason.CAUGHT_UP})
+"""The ends that were waited for: status OK."""
+
 RESUMABLE = frozenset({ClosingReason.DRAINING, ClosingReason.SLOW_CONSUMER, ClosingReason.MAX_AGE})
 """The ends after which a new call with the token goes on."""
 

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from math import inf
 from typing import Self
 
+from sessionplane.domain.errors import SessionNotFound
 from sessionplane.domain.events import Entry, EventKind, Place
 from sessionplane.domain.limits import Limits
-from sessionplane.domain.streams import EVERYTHING, ClosingReason, Plan, TypeOf, Until
+from sessionplane.domain.streams import DELIVERED, EVERYTHING, ClosingReason, Plan, TypeOf, Until
 from sessionplane.live.pulse import Pulse
 from sessionplane.live.tail import Slice, Tails, bounded
 
@@ -40,10 +41,12 @@ class End:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionMark:
-    """What a session event means to a stream: the generation that it ended (0: none), and whether the key is gone."""
+    """What a session event means to a stream: the generation that it ended (0: none), and why there will be nothing
+    behind it, if so: the session lost its key for good, or was deleted.
+    """
 
     ended_generation: int = 0
-    key_lost: bool = False
+    last: ClosingReason | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +131,8 @@ class Feed:
     async def next(self) -> Slice | Bookmark | End:
         """Return the next piece: events, a sign of life, or the end. After the end it is not asked again.
 
-        Raises Checksum if the log is damaged, TokenCompacted if retention has removed what comes next.
+        Raises Checksum if the log is damaged, TokenCompacted if retention has removed what comes next, and
+        SessionNotFound if it has removed the session.
         """
         if self._outside:
             return self._hand_out_outside()
@@ -156,12 +160,9 @@ class Feed:
 
     def _over(self) -> ClosingReason | None:
         """Return why the stream is over here, if it is. What it waited for wins over everything else."""
-        if self._stop is not None:
-            return self._stop
         goal = self._plan.goal
-        if goal is not None and self._cursor.sequence >= goal:
-            return self._plan.goal_reason
-        return self.ended
+        reached = self._plan.goal_reason if goal is not None and self._cursor.sequence >= goal else None
+        return reached if reached in DELIVERED else self._stop or reached or self.ended
 
     async def _look(self) -> Slice:
         """Return what lies behind the cursor, from the tail or else from the log."""
@@ -169,15 +170,20 @@ class Feed:
         if piece is not None:
             return piece
         entries = await self._sources.page(self._cursor)
+        if not entries:
+            raise SessionNotFound(session_id=self.session_id)
         return Slice(self._cursor, bounded(entries, self._limits), self._plan.filter, self._sources.type_of)
 
     def _advance(self, piece: Slice) -> Slice | None:
         """Move the cursor over the slice, or to where the stream stops in it. None if nothing in it passes."""
+        goal = self._plan.goal
+        if goal is not None and goal < piece.through.sequence:
+            piece = piece.until(goal, self._plan.filter)
         for mark in piece.marks:
             self._stop = self._stopped_by(mark)
             if self._stop is None:
                 continue
-            piece = piece.until(mark, self._plan.filter)
+            piece = piece.until(mark.sequence, self._plan.filter)
             break
         self._cursor = piece.through
         return piece if piece.count else None
@@ -194,8 +200,8 @@ class Feed:
                 self.until_run_id, self._announce = mark.run_id, True
             return None
         meaning = self._sources.mark(mark)
-        if meaning.key_lost:
-            return ClosingReason.SESSION_FINAL
+        if meaning.last is not None:
+            return meaning.last
         generation = self._plan.until_generation
         ended = meaning.ended_generation and generation in (0, meaning.ended_generation)
         return ClosingReason.SESSION_END if ended and until is Until.SESSION_END else None

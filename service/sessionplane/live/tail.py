@@ -49,11 +49,11 @@ class Slice:
         self.marks = [entry for entry in entries if entry.kind in MARKS]
         self.frame: bytes | None = None
 
-    def until(self, mark: Entry, wanted: Filter) -> Slice:
-        """Return the part up to and with the mark: what lies behind it is no longer of the stream that asks."""
-        if mark.sequence == self.through.sequence:
+    def until(self, sequence: int, wanted: Filter) -> Slice:
+        """Return the part up to and with a sequence: what lies behind it is no longer of the stream that asks."""
+        if sequence == self.through.sequence:
             return self
-        count = mark.sequence - self.after.sequence
+        count = sequence - self.after.sequence
         return Slice(self.after, self._entries[:count], wanted, self._type_of)
 
 

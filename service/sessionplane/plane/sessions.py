@@ -108,9 +108,16 @@ def require(tx: ReadTx, namespace: str, session_id: str) -> Session:
     """Return the session of that id. Raises SessionNotFound, also if it was deleted, with the time."""
     session = require_row(tx, namespace, session_id)
     if session.deleted_at_ms is not None:
-        deleted_at = datetime.fromtimestamp(session.deleted_at_ms / 1000, UTC)
-        raise SessionNotFound(session_id=session_id, deleted_at=deleted_at.isoformat(timespec="seconds"))
+        raise gone(session)
     return session
+
+
+def gone(session: Session) -> SessionNotFound:
+    """Return what whoever names a deleted session is told: since when it is gone."""
+    if session.deleted_at_ms is None:
+        return SessionNotFound(session_id=session.session_id)
+    deleted_at = datetime.fromtimestamp(session.deleted_at_ms / 1000, UTC)
+    return SessionNotFound(session_id=session.session_id, deleted_at=deleted_at.isoformat(timespec="seconds"))
 
 
 def require_row(tx: ReadTx, namespace: str, session_id: str) -> Session:

@@ -187,7 +187,9 @@ def _named(tx: ReadTx, request: StreamRequest) -> Session:
         return _target(tx, request)
     if request.token.store_id != tx.store_id:
         raise StoreReplaced(store_epoch=tx.store_id)
-    session = sessions.require(tx, request.namespace, request.token.session_id)
+    # A run outlives its session for a while, and so does a stream of it.
+    require = sessions.require_row if request.run_id else sessions.require
+    session = require(tx, request.namespace, request.token.session_id)
     ref = request.resolve.session if request.resolve else request.session
     if ref is not None:
         fits = session.key == ref.key if ref.key is not None else session.session_id == ref.session_id
@@ -229,6 +231,9 @@ def _opening(
 ) -> Opening:
     """Work out where the stream begins and what it waits for; `meant` is the run of its resolve."""
     _check_target(tx, request)
+    if view.session.deleted_at_ms is not None:
+        # What happened in it is hidden; how its runs ended is not, wherever a stream of one would begin.
+        request = replace(request, start=None)
     named = request.until_run_id or request.run_id or request.filter.run_id
     run = inputs.run_named(tx, request.namespace, named) if named else meant
     if named and (run is None or run.session_id != view.session.session_id):
@@ -236,8 +241,8 @@ def _opening(
     # Nothing follows a run's terminal: a stream of one run waits for it unless it says otherwise.
     until = request.until or (Until.RUN_END if request.run_id else None)
     until_run = (run or lane) if until is Until.RUN_END else None
-    begin = resumed_at or _begin(tx, request, view, run)
     meant = run or until_run
+    begin = resumed_at or _begin(tx, request, view, meant)
     goal, reason = _goal(view, until, until_run, begin)
     return Opening(
         view=view,
@@ -316,6 +321,8 @@ def _goal(
 def _begin(tx: ReadTx, request: StreamRequest, view: View, run: Run | None) -> Place:
     """Return the place at which a stream without a token begins."""
     session = view.session
+    if session.deleted_at_ms is not None and run is not None:
+        return tx.place(session.session_id, run.terminal_sequence - 1) or _floor(session)
     if request.start is Start.OLDEST:
         return _floor(session)
     active = view.active_run.run if view.active_run is not None else None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from sessionplane.domain.errors import SessionPlaneError
 from sessionplane.domain.events import Entry, Place
+from sessionplane.domain.sessions import Session
 from sessionplane.domain.streams import RESUMABLE, ClosingReason
 from sessionplane.domain.tokens import TokenWriter
 from sessionplane.live.feed import Bookmark, End, Feed, SessionMark
@@ -20,7 +21,7 @@ from sessionplane.rpc import pacing, render
 from sessionplane.rpc.guard import Context
 from sessionplane.rpc.status import CLOSINGS
 from sessionplane.store import codec
-from sessionplane.v1 import session_pb2
+from sessionplane.v1 import event_pb2, session_pb2
 from sessionplane.v1 import session_service_pb2 as pb
 
 BATCH_TAG = bytes([pb.StreamEventsResponse.BATCH_FIELD_NUMBER << 3 | 2])
@@ -58,6 +59,8 @@ class StreamWriter:
         if kind is None:
             return None
         session = self._plane.read(lambda tx: tx.session(namespace, session_id))
+        if reason is ClosingReason.SESSION_DELETED and session is not None:
+            return sessions.gone(session)
         details: dict[str, object] = {"session_id": session_id}
         if reason is ClosingReason.SLOW_CONSUMER:
             details["seconds"] = self._plane.limits.slow_subscriber_ms // 1000
@@ -106,25 +109,27 @@ class _Frames:
 
     def progress(self, piece: Bookmark) -> bytes:
         """Show a sign of life, with the session's state now."""
-        session = self._opening.view.session
-        fresh = self._plane.read(lambda tx: sessions.require(tx, session.namespace, session.session_id))
         frame = pb.StreamProgress(
             caught_up=piece.caught_up,
             lag=piece.lag,
-            state=render.SESSION_STATES[fresh.state],
+            state=render.SESSION_STATES[self._session().state],
             until_run_id=self._feed.until_run_id,
         )
         return self._frame(piece.through, progress=frame)
 
     def closing(self, piece: End) -> bytes:
-        """Show why the stream ends."""
-        session = self._opening.view.session
+        """Show why the stream ends, and who has the key by now."""
         frame = pb.StreamClosing(
             reason=render.CLOSINGS[piece.reason],
             resumable=piece.reason in RESUMABLE,
-            successor_session_id=session.superseded_by,
+            successor_session_id=self._session().superseded_by,
         )
         return self._frame(piece.through, closing=frame)
+
+    def _session(self) -> Session:
+        """Return the session as it is now, deleted or not; as it was at the opening once its row is gone."""
+        opened = self._opening.view.session
+        return self._plane.read(lambda tx: tx.session(opened.namespace, opened.session_id)) or opened
 
     def _frame(
         self,
@@ -155,5 +160,8 @@ def read_mark(entry: Entry) -> SessionMark:
     event = codec.decode(entry.data)
     changed = event.session_changed
     ended = changed.to_state == session_pb2.SESSION_STATE_ENDED
-    key_lost = event.WhichOneof("body") == "session_moved" and not event.session_moved.holds
-    return SessionMark(ended_generation=changed.generation if ended else 0, key_lost=key_lost)
+    last = None
+    if event.WhichOneof("body") == "session_moved" and not event.session_moved.holds:
+        deleted = event.session_moved.reason == event_pb2.MOVE_REASON_DELETED
+        last = ClosingReason.SESSION_DELETED if deleted else ClosingReason.SESSION_FINAL
+    return SessionMark(ended_generation=changed.generation if ended else 0, last=last)
