@@ -7,7 +7,7 @@ logs without a gap, at most one run past QUEUED in a session, one terminal for e
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
@@ -28,6 +28,7 @@ from sessionplane.v1.event_pb2 import Event
 from sessionplane.v1.session_pb2 import SessionState
 from tests.support.model import (
     CLOSE_MS,
+    FIRST_MAX,
     GRACE_MS,
     LEASE_MS,
     LINE_MAX,
@@ -40,7 +41,7 @@ from tests.support.model import (
     Answer,
     Model,
 )
-from tests.support.planes import Bench
+from tests.support.planes import Bench, spec
 from tests.support.rows import broken
 from tests.support.story import check_log, ending, terminals
 
@@ -49,8 +50,14 @@ T = TypeVar("T")
 pytestmark = pytest.mark.timeout(900)  # a failure is made small before it is shown
 
 LIMITS = Limits(
-    run_queue_max=LINE_MAX, detach_linger_ms=LINGER_MS, sweep_ms=SWEEP_MS, detached_ttl_ms=QUIET_MS
+    run_queue_max=LINE_MAX,
+    run_first_max=FIRST_MAX,
+    interrupt_grace_ms_default=GRACE_MS,
+    detach_linger_ms=LINGER_MS,
+    sweep_ms=SWEEP_MS,
+    detached_ttl_ms=QUIET_MS,
 )
+POLICIES = st.sampled_from([*RunPolicy, RunPolicy.ENQUEUE, RunPolicy.INJECT, RunPolicy.INJECT])
 KEYS = st.sampled_from(["a", "b"])
 NUMBERS = st.integers(0, 30)
 CLAIMED = ("RUNNING", "INTERRUPTING")
@@ -78,7 +85,7 @@ class PlaneMachine(RuleBasedStateMachine):
         self.model = Model()
         self.started = 0
         self.wait(self._open())
-        self.start("a", reject=False)
+        self.start("a")
 
     async def _open(self) -> None:
         self.bench.open()
@@ -111,20 +118,23 @@ class PlaneMachine(RuleBasedStateMachine):
         answer = self.model.resolve(key)
         assert self.expect(answer, self.bench.resolve(key)).resolution == answer
 
-    @rule(key=KEYS, reject=st.sampled_from([False, False, True]))
-    def start_run(self, key: str, reject: bool) -> None:
-        self.start(key, reject=reject)
+    @rule(key=KEYS, policy=POLICIES)
+    def start_run(self, key: str, policy: RunPolicy) -> None:
+        self.start(key, policy)
 
-    def start(self, key: str, *, reject: bool) -> None:
+    def new_id(self) -> str:
         self.started += 1
-        run_id = f"run-{self.started}"
-        answer = self.model.start(key, run_id, reject=reject)
-        policy = RunPolicy.REJECT if reject else RunPolicy.ENQUEUE
+        return f"run-{self.started}"
+
+    def start(self, key: str, policy: RunPolicy = RunPolicy.ENQUEUE) -> None:
+        run_id = self.new_id()
+        answer = self.model.start(key, run_id, policy.value)
         call = self.bench.start(
             key, run_id=run_id, policy=policy, start_timeout_ms=START_MS, run_timeout_ms=RUN_MS
         )
         started = self.expect(answer, call)
-        assert isinstance(started, SessionPlaneError) or started.disposition == answer
+        if not isinstance(started, SessionPlaneError):
+            assert (started.disposition, started.input_id) == (answer, run_id)
 
     @precondition(has_unfinished)
     @rule(number=NUMBERS)
@@ -147,10 +157,10 @@ class PlaneMachine(RuleBasedStateMachine):
     def publish(self, number: int, texts: list[str]) -> None:
         self.publish_some(number, texts)
 
-    def publish_some(self, number: int, texts: list[str]) -> None:
+    def publish_some(self, number: int, texts: list[str], taken: Sequence[str] = ()) -> None:
         run_id, token = self.some_run(number, *CLAIMED)
-        answer = self.model.publish(run_id, token, texts)
-        self.expect(answer, self.bench.publish(run_id, *texts))
+        answer = self.model.publish(run_id, token, texts, list(taken))
+        self.expect(answer, self.bench.publish(run_id, *texts, taken=taken))
 
     @precondition(has_unfinished)
     @rule(number=NUMBERS)
@@ -163,7 +173,33 @@ class PlaneMachine(RuleBasedStateMachine):
     @rule(number=NUMBERS)
     def heartbeat(self, number: int) -> None:
         run_id, token = self.some_run(number, *CLAIMED)
-        self.expect(self.model.publish(run_id, token, []), self.bench.heartbeat(run_id))
+        heard = self.expect(self.model.publish(run_id, token, [], []), self.bench.heartbeat(run_id))
+        if not isinstance(heard, SessionPlaneError):
+            assert [each.input_id for each in heard.inputs] == self.model.runs[run_id].waiting
+
+    @precondition(has_tokens)
+    @rule(number=NUMBERS, texts=TEXTS, choices=st.lists(NUMBERS, min_size=1, max_size=3))
+    def take(self, number: int, texts: list[str], choices: list[int]) -> None:
+        """Acknowledge inputs of a run, mostly ones that wait for it."""
+        run_id, token = self.some_run(number, *CLAIMED)
+        known = self.model.runs[run_id].waiting + self.model.runs[run_id].taken or [run_id, "run-1"]
+        taken = [known[choice % len(known)] for choice in choices]
+        answer = self.model.publish(run_id, token, texts, taken)
+        self.expect(answer, self.bench.publish(run_id, *texts, taken=taken))
+
+    @rule(key=KEYS, count=st.integers(1, 3), number=NUMBERS, takes=st.booleans())
+    def inject_into_work(self, key: str, count: int, number: int, takes: bool) -> None:
+        """Send inputs to a runner at work, who takes one of them or none, and then often ends."""
+        self.busy(key, "runner")
+        for _ in range(count):
+            self.start(key, RunPolicy.INJECT)
+        run = self.model.runs[self.model.sessions[key].lane]
+        taken = run.waiting[number % 3 :][:1] if takes else []
+        answer = self.model.publish(run.run_id, run.token, ["a"], taken)
+        self.expect(answer, self.bench.publish(run.run_id, "a", taken=taken))
+        if number % 2:
+            answer = self.model.finish(run.run_id, run.token, "SUCCEEDED")
+            self.expect(answer, self.bench.finish(run.run_id))
 
     @precondition(has_tokens)
     @rule(number=NUMBERS, outcome=OUTCOMES)
@@ -195,6 +231,25 @@ class PlaneMachine(RuleBasedStateMachine):
         made = self.expect(answer, self.bench.interrupt(key, mode=mode, grace_ms=GRACE_MS))
         self.check_stage(made, answer)
 
+    @rule(key=KEYS, force=st.booleans(), drop=st.booleans(), follows=st.booleans())
+    def interrupt_and_follow(self, key: str, force: bool, drop: bool, follows: bool) -> None:
+        run_id = self.new_id() if follows else ""
+        answer = self.model.interrupt_key(key, force=force, drop=drop, follow_up=run_id)
+        mode = InterruptMode.FORCE if force else InterruptMode.GRACEFUL
+        instead = spec(key, run_id=run_id, start_timeout_ms=START_MS, run_timeout_ms=RUN_MS)
+        call = self.bench.interrupt(
+            key,
+            mode=mode,
+            grace_ms=GRACE_MS,
+            drop_queued=drop,
+            follow_up=instead if follows else None,
+        )
+        made = self.expect(answer, call)
+        self.check_stage(made, answer)
+        if not isinstance(made, SessionPlaneError):
+            assert made.dropped == self.model.dropped
+            assert (made.follow_up.run.run_id if made.follow_up else "") == run_id
+
     def check_stage(self, made: Any, answer: Answer) -> None:
         assert isinstance(made, SessionPlaneError) or made.interrupt.stage in {answer, "DELIVERED"}
 
@@ -203,13 +258,12 @@ class PlaneMachine(RuleBasedStateMachine):
         if crowd == "nobody":
             return
         for _ in range(len(crowd.split("+"))):
-            self.start(key, reject=False)
+            self.start(key)
         run_id = self.model.sessions[key].lane
         if self.model.runs[run_id].state == "PENDING":
             self.claim_run(run_id)
-            self.expect(
-                self.model.publish(run_id, self.bench.tokens[run_id], ["a"]), self.bench.publish(run_id, "a")
-            )
+            answer = self.model.publish(run_id, self.bench.tokens[run_id], ["a"], [])
+            self.expect(answer, self.bench.publish(run_id, "a"))
 
     @rule(key=KEYS, crowd=CROWDS)
     def suspend(self, key: str, crowd: str) -> None:
@@ -260,7 +314,10 @@ class PlaneMachine(RuleBasedStateMachine):
         logs = {key: self.check_session(key) for key in self.model.sessions}
         began_ms = self.bench.clock.wall_ms() - self.model.now_ms
         for run_id, expected in self.model.runs.items():
-            run = self.bench.run(run_id)
+            view = self.bench.view(run_id)
+            run = view.run
+            waiting, taken = list(view.waiting_input_ids), list(view.taken_input_ids)
+            assert (run.run_id, waiting, taken) == (run_id, expected.waiting, expected.taken)
             assert (run.state, run.last_run_sequence) == (expected.state, expected.published)
             assert run.output_bytes == len(expected.text.encode())
             due_ms = expected.due_ms()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from sessionplane.domain.errors import (
+    InputNotFound,
     InvalidTransition,
     KeyNotBound,
     LeaseLost,
@@ -28,6 +29,7 @@ SUSPEND_MS = 5_000
 CLOSE_MS = 3_500
 QUIET_MS = 6_000
 LINE_MAX = 2
+FIRST_MAX = 2
 
 Answer = str | type[SessionPlaneError]
 
@@ -50,6 +52,8 @@ class ModelRun:
     published: int = 0
     text: str = ""
     report: str = ""
+    waiting: list[str] = field(default_factory=list)
+    taken: list[str] = field(default_factory=list)
 
     def due_ms(self) -> int | None:
         """When the server acts by itself."""
@@ -65,18 +69,31 @@ class ModelRun:
 
 @dataclass
 class ModelSession:
-    """One session."""
+    """One session. Its line has three parts: what was put first, inputs that came back, and the enqueued."""
 
     state: str = "CREATED"
     generation: int = 1
     lane: str = ""
-    line: list[str] = field(default_factory=list)
+    first: list[str] = field(default_factory=list)
+    back: list[str] = field(default_factory=list)
+    enqueued: list[str] = field(default_factory=list)
     attached: int = 0
     linger_until_ms: int | None = None
     deadline_ms: int | None = None
     quiet_since_ms: int = 0
     touched_ms: int = 0
     noted_ms: int = 0
+
+    @property
+    def line(self) -> list[str]:
+        """The runs that wait, in order."""
+        return self.first + self.back + self.enqueued
+
+    def leave_line(self, run_id: str) -> None:
+        """Take a run out of the line."""
+        for part in (self.first, self.back, self.enqueued):
+            if run_id in part:
+                part.remove(run_id)
 
     def due_ms(self) -> int | None:
         """When the server acts by itself."""
@@ -96,6 +113,8 @@ class Model:
     runs: dict[str, ModelRun] = field(default_factory=dict)
     settle_at_ms: int | None = LINGER_MS
     complete_from_ms: int = 0
+    came_back: set[str] = field(default_factory=set)
+    dropped: int = 0
 
     def resolve(self, key: str) -> Answer:
         """Find or create the session of a key. That somebody found it is written with the next sweep."""
@@ -105,27 +124,48 @@ class Model:
         self.sessions[key] = ModelSession(quiet_since_ms=self.now_ms, touched_ms=self.now_ms)
         return "CREATED"
 
-    def start(self, key: str, run_id: str, *, reject: bool) -> Answer:
-        """Start a run."""
+    def start(self, key: str, run_id: str, policy: str = "ENQUEUE") -> Answer:
+        """Start a run, or send an input."""
         if key not in self.sessions:
             self.resolve(key)
         session = self.sessions[key]
         if session.state == "CLOSING":
             self._end_all(session)
-        if session.lane and reject:
-            return RunInProgress
-        if session.lane and len(session.line) == LINE_MAX:
-            return RunQueueFull
+        if session.lane:
+            return self._wait(session, key, run_id, policy)
         if session.state == "ENDED":
             session.state, session.generation = "CREATED", session.generation + 1
             session.quiet_since_ms = self.now_ms
         session.touched_ms = self.now_ms
         self.runs[run_id] = ModelRun(run_id, key)
-        session.line.append(run_id)
-        if session.lane:
-            return "QUEUED"
+        session.enqueued.append(run_id)
         self._promote(session)
         return "PENDING"
+
+    def _wait(self, session: ModelSession, key: str, run_id: str, policy: str) -> Answer:
+        """Do what the policy says while another run has the lane."""
+        active = self.runs[session.lane]
+        if policy == "REJECT":
+            return RunInProgress
+        if policy == "ENQUEUE" and len(session.enqueued) >= LINE_MAX:
+            return RunQueueFull
+        if policy in {"INTERRUPT", "INJECT"} and self._is_first_full(session):
+            return RunQueueFull
+        session.touched_ms = self.now_ms
+        if policy == "INJECT":
+            active.waiting.append(run_id)
+            return "INJECTED"
+        self.runs[run_id] = ModelRun(run_id, key)
+        if policy == "ENQUEUE":
+            session.enqueued.append(run_id)
+            return "QUEUED"
+        session.first.insert(0, run_id)
+        self.interrupt(active.run_id, force=False)
+        return "INTERRUPTING"
+
+    def _is_first_full(self, session: ModelSession) -> bool:
+        waiting = self.runs[session.lane].waiting
+        return len(session.first) + len(session.back) + len(waiting) >= FIRST_MAX
 
     def claim(self, run_id: str, token: str) -> Answer:
         """Claim a run; what a claim that must wait gets is `wait`."""
@@ -144,18 +184,29 @@ class Model:
             session.state = "STARTING"
         return "granted"
 
-    def publish(self, run_id: str, token: str, texts: list[str]) -> Answer:
-        """Publish pieces of text; none is a heartbeat."""
+    def publish(self, run_id: str, token: str, texts: list[str], taken: list[str]) -> Answer:
+        """Publish pieces of text, and say which inputs were taken; without a text it is a heartbeat."""
         run = self.runs[run_id]
         refusal = self._refusal(run, token)
         if refusal is not None:
             return refusal
+        if not all(self._was_given(run, input_id) for input_id in taken):
+            return InputNotFound
         self._hear(run)
+        for input_id in taken:
+            if input_id in run.waiting:
+                run.waiting.remove(input_id)
+                run.taken.append(input_id)
         if texts:
             self._first_event(self.sessions[run.key])
         run.published += len(texts)
         run.text += "".join(texts)
         return "heard"
+
+    def _was_given(self, run: ModelRun, input_id: str) -> bool:
+        """An input that came back from a run of the session is passed over; whoever was handed it could not know."""
+        came_back = self.runs[input_id].key == run.key if input_id in self.came_back else False
+        return input_id in run.waiting or input_id in run.taken or came_back
 
     def finish(self, run_id: str, token: str, outcome: str) -> Answer:
         """Report how a run ended."""
@@ -175,7 +226,7 @@ class Model:
         refusal = self._refusal(run, token)
         if refusal is not None:
             return refusal
-        if run.state == "RUNNING" and run.published:
+        if run.state == "RUNNING" and (run.published or run.taken):
             return InvalidTransition
         self._give_back(run)
         return "released"
@@ -193,12 +244,25 @@ class Model:
             run.state, run.grace_until_ms = "INTERRUPTING", self.now_ms + GRACE_MS
         return "ACCEPTED" if run.state == "INTERRUPTING" else "COMPLETED"
 
-    def interrupt_key(self, key: str, *, force: bool) -> Answer:
-        """Ask that the active run of a session stop."""
-        if key not in self.sessions:
+    def interrupt_key(self, key: str, *, force: bool, drop: bool = False, follow_up: str = "") -> Answer:
+        """Ask that the active run of a session stop, that what waits be dropped, and that something else be done."""
+        if key not in self.sessions and not follow_up:
             return KeyNotBound
-        lane = self.sessions[key].lane
-        return self.interrupt(lane, force=force) if lane else "NO_OP"
+        if key not in self.sessions:
+            self.resolve(key)
+        session = self.sessions[key]
+        lane, in_line = session.lane, session.state not in {"CLOSING", "ENDED"}
+        if follow_up and in_line and lane and not drop and self._is_first_full(session):
+            return RunQueueFull
+        self.dropped = self._end_line(session, "INTERRUPTED/INTERRUPT") if drop else 0
+        if follow_up and in_line and lane:
+            session.touched_ms = self.now_ms
+            self.runs[follow_up] = ModelRun(follow_up, key)
+            session.first.insert(0, follow_up)
+        answer = self.interrupt(lane, force=force) if lane else "NO_OP"
+        if follow_up and follow_up not in self.runs:
+            self.start(key, follow_up)
+        return "COMPLETED" if lane and self.runs[lane].state == "FINISHED" else answer
 
     def suspend(self, key: str) -> Answer:
         """Say that the client goes to the background."""
@@ -217,7 +281,7 @@ class Model:
         run = self.runs.get(session.lane)
         claimed = run is not None and run.state in {"RUNNING", "INTERRUPTING"}
         if run is not None and claimed and session.state in {"ACTIVE", "DETACHED", "SUSPENDED"}:
-            self._reject_line(session)
+            self._end_line(session, "REJECTED/SESSION_ENDED")
             session.state, session.deadline_ms = "CLOSING", self.now_ms + CLOSE_MS
             run.state = "INTERRUPTING"
             run.grace_until_ms = min(run.grace_until_ms or session.deadline_ms, session.deadline_ms)
@@ -351,9 +415,10 @@ class Model:
 
     def _end(self, run: ModelRun, ending: str) -> None:
         session = self.sessions[run.key]
+        self._return_inputs(session, run)
         run.state, run.ending, run.lease_until_ms = "FINISHED", ending, None
         if run.run_id in session.line:
-            session.line.remove(run.run_id)
+            session.leave_line(run.run_id)
         else:
             session.lane = ""
             self._promote(session)
@@ -365,13 +430,24 @@ class Model:
     def _leave(self, session: ModelSession) -> None:
         session.state, session.deadline_ms = "ENDED", None
 
-    def _reject_line(self, session: ModelSession) -> None:
-        for run_id in session.line:
-            self.runs[run_id].state, self.runs[run_id].ending = "FINISHED", "REJECTED/SESSION_ENDED"
-        session.line.clear()
+    def _return_inputs(self, session: ModelSession, run: ModelRun) -> None:
+        for input_id in run.waiting:
+            self.runs[input_id] = ModelRun(input_id, run.key)
+            session.back.append(input_id)
+            self.came_back.add(input_id)
+        run.waiting.clear()
+
+    def _end_line(self, session: ModelSession, ending: str) -> int:
+        if session.lane:
+            self._return_inputs(session, self.runs[session.lane])
+        line = session.line
+        for run_id in line:
+            self.runs[run_id].state, self.runs[run_id].ending = "FINISHED", ending
+            session.leave_line(run_id)
+        return len(line)
 
     def _end_all(self, session: ModelSession) -> None:
-        self._reject_line(session)
+        self._end_line(session, "REJECTED/SESSION_ENDED")
         if session.lane:
             run = self.runs[session.lane]
             outcome = "REJECTED" if run.state == "PENDING" else "INTERRUPTED"
@@ -381,6 +457,7 @@ class Model:
 
     def _promote(self, session: ModelSession) -> None:
         if session.line:
-            session.lane = session.line.pop(0)
+            session.lane = session.line[0]
+            session.leave_line(session.lane)
             run = self.runs[session.lane]
             run.state, run.pending_since_ms = "PENDING", self.now_ms
