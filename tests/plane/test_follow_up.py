@@ -250,6 +250,20 @@ async def test_a_known_follow_up_is_neither_started_nor_stopped_again(bench: Ben
     await bench.refused(RunIdReused, bench.interrupt(KEY, then="other", then_id="mine"))
 
 
+async def test_a_known_follow_up_may_be_an_input_that_waits(bench: Bench) -> None:
+    """It keeps waiting when all else is dropped, and is the next run when nobody takes it."""
+    active = await bench.running()
+    await bench.inject("instead", "mine")
+    await bench.inject("more", "other")
+    known = spec(text="instead", run_id="mine", policy=RunPolicy.INJECT)
+    made = await bench.interrupt(KEY, drop_queued=True, follow_up=known)
+    assert (made.dropped, made.interrupt.run_id) == (1, active.run_id)
+    assert bench.view(active.run_id).waiting_input_ids == ["mine"]
+    assert ended(bench, "other") == "INTERRUPTED/INTERRUPT"
+    await bench.finish(active.run_id)
+    assert bench.session().active_run_id == "mine"
+
+
 async def test_a_known_follow_up_creates_no_session(bench: Bench) -> None:
     """Where the key's session is gone, a repeat does not make another one for nothing."""
     await bench.interrupt("chat", then="instead", then_id="mine")

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sessionplane.v1.event_pb2 import Event
+from sessionplane.v1.event_pb2 import INPUT_STAGE_TAKEN, Event
 from sessionplane.v1.run_pb2 import RunTerminal
 from tests.support.story import check_log, sequences
 
@@ -20,6 +20,8 @@ class Ledger:
     texts: dict[str, dict[int, str]] = field(default_factory=lambda: defaultdict(dict))
     terminals: dict[str, RunTerminal] = field(default_factory=dict)
     runs: dict[str, str] = field(default_factory=dict)
+    inputs: dict[str, str] = field(default_factory=dict)
+    taken: dict[str, str] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
     _news: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -32,6 +34,15 @@ class Ledger:
         """A run was said to be in this session."""
         assert self.runs.setdefault(run_id, session_id) == session_id
         self._note("start")
+
+    def injected(self, input_id: str, session_id: str) -> None:
+        """An input was said to wait for the active run of this session."""
+        assert self.inputs.setdefault(input_id, session_id) == session_id
+        self._note("inject")
+
+    def took(self, input_id: str, run_id: str) -> None:
+        """A runner took an input and its run was said to have ended with that."""
+        self.taken[input_id] = run_id
 
     def published(self, kind: str, run_id: str, first: int, texts: Sequence[str]) -> None:
         """These texts were said to be on disk, from this run sequence on."""
@@ -55,7 +66,9 @@ class Ledger:
         for log in logs.values():
             check_log(log)
             self._judge_runs(log)
-        self._judge_acknowledged([event for log in logs.values() for event in log])
+        events = [event for log in logs.values() for event in log]
+        self._judge_acknowledged(events)
+        self._judge_inputs(events)
 
     def _judge_runs(self, log: Sequence[Event]) -> None:
         """Each run has its published events without a gap, and ended."""
@@ -84,6 +97,18 @@ class Ledger:
         for run_id, terminal in self.terminals.items():
             assert ended[run_id] == terminal, f"{run_id} ended otherwise than was said"
         assert self.runs.items() <= homes.items(), "a run is not where it was said to be"
+
+    def _judge_inputs(self, events: Sequence[Event]) -> None:
+        """Each input was taken once, or became a run that ended once: never both, and never neither."""
+        taken = [
+            (event.input_recorded.input_id, event.run_id)
+            for event in events
+            if event.input_recorded.stage == INPUT_STAGE_TAKEN
+        ]
+        ended = [event.run_id for event in events if event.HasField("run_terminal")]
+        became = [input_id for input_id, _ in taken] + [run_id for run_id in ended if run_id in self.inputs]
+        assert sorted(became) == sorted(self.inputs), "an input that was lost, or that came twice"
+        assert self.taken.items() <= dict(taken).items(), "an input was not taken by whom it was said to be"
 
     def _note(self, kind: str) -> None:
         self.counts[kind] += 1

@@ -15,7 +15,13 @@ import grpc
 
 from sessionplane.v1 import runner_service_pb2 as runner
 from sessionplane.v1 import session_service_pb2 as service
-from sessionplane.v1.run_pb2 import RUN_OUTCOME_SUCCEEDED, Payload, RunSpec
+from sessionplane.v1.run_pb2 import (
+    RUN_DISPOSITION_INJECTED,
+    RUN_OUTCOME_SUCCEEDED,
+    RUN_POLICY_INJECT,
+    Payload,
+    RunSpec,
+)
 from sessionplane.v1.session_pb2 import SessionRef
 from sessionplane.v1.session_service_pb2 import STREAM_START_OLDEST
 from sessionplane_client import Client, SessionPlaneError
@@ -26,7 +32,7 @@ from tests.support.wire import Wire, delta
 
 T = TypeVar("T")
 
-KINDS = ("resolve", "unary", "drive", "finish")
+KINDS = ("resolve", "unary", "drive", "inject", "finish")
 """What a round must have seen acknowledged before its crash is worth anything."""
 
 _BACK_SOON = (("grpc.initial_reconnect_backoff_ms", 50), ("grpc.max_reconnect_backoff_ms", 200))
@@ -99,6 +105,47 @@ class Traffic:
         assert run.terminal is not None
         self.ledger.finished(run_id, run.terminal)
 
+    async def inject_on(self, key: str) -> None:
+        """Send inputs into one run after another, whose runner takes the first of them and leaves the second."""
+        number = 0
+        while not self._ending:
+            number += 1
+            run_id = f"{key}-{number}"
+            await self._start(key, run_id)
+            await self._injected_run(key, run_id)
+            await self._run_to_its_end(f"{run_id}-left")
+
+    async def _injected_run(self, key: str, run_id: str) -> None:
+        claim = await patiently(lambda: self._client.claim_run(run_id, request_id=f"{run_id}-claim"))
+        assert claim is not None
+        async with self._client.run(claim) as run:
+            for name in ("taken", "left"):
+                await self._inject(key, f"{run_id}-{name}")
+            async for more in run.inputs:
+                await run.write(f"took {more.text}")
+                break
+        assert run.terminal is not None
+        self.ledger.took(f"{run_id}-taken", run_id)
+        self.ledger.finished(run_id, run.terminal)
+
+    async def _run_to_its_end(self, run_id: str) -> None:
+        claim = await patiently(lambda: self._client.claim_run(run_id, request_id=f"{run_id}-claim"))
+        assert claim is not None
+        async with self._client.run(claim) as run:
+            await run.write(claim.text)
+        assert run.terminal is not None
+        self.ledger.finished(run_id, run.terminal)
+
+    async def _inject(self, key: str, input_id: str) -> None:
+        request = service.StartRunRequest(
+            session=SessionRef(key=key),
+            run=RunSpec(run_id=input_id, input=Payload(text=input_id), policy=RUN_POLICY_INJECT),
+            request_id=f"{input_id}-start",
+        )
+        answer = await insist(self._wire.sessions.StartRun, request)
+        assert answer.disposition == RUN_DISPOSITION_INJECTED
+        self.ledger.injected(answer.input_id, answer.session.session_id)
+
     async def _start(self, key: str, run_id: str) -> None:
         request = service.StartRunRequest(
             session=SessionRef(key=key),
@@ -164,13 +211,15 @@ async def traffic(address: str) -> AsyncIterator[Traffic]:
         clients = Traffic(Wire(channel), client)
         async with asyncio.TaskGroup() as followers:
             following = [
-                followers.create_task(clients.follow(key)) for key in ("unary", "drive", "unary", "drive")
+                followers.create_task(clients.follow(key))
+                for key in ("unary", "drive", "inject", "unary", "drive", "inject")
             ]
             async with asyncio.TaskGroup() as working:
                 for work in (
                     clients.resolve_on("resolve"),
                     clients.publish_on("unary"),
                     clients.drive_on("drive"),
+                    clients.inject_on("inject"),
                 ):
                     working.create_task(work)
                 yield clients

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         TokenInvalid,
         Unavailable,
     )
+    from .inputs import Input, Inputs
     from .runner import Claim, Runner
     from .stream import EventStream
 
@@ -40,6 +41,8 @@ __all__ = [
     "Client",
     "Disconnected",
     "EventStream",
+    "Input",
+    "Inputs",
     "InvalidTransition",
     "KeyInvalid",
     "KeyNotBound",
@@ -63,6 +66,8 @@ __all__ = [
 _ELSEWHERE = {
     "Client": "aio",
     "Backoff": "backoff",
+    "Input": "inputs",
+    "Inputs": "inputs",
     "Claim": "runner",
     "Runner": "runner",
     "EventStream": "stream",

@@ -2,7 +2,8 @@
 
 Theory of operation. `Drive.run` is the one task that owns the call; beside it lives one sender task for each
 call. The reader (in `run`) hears the server: `opened` says where to go on, `published` empties the outbox, a
-command is passed on and acknowledged, a lease is renewed, `finished` ends it. The sender writes, in this
+command is passed on, a lease is renewed, `finished` ends it. An interrupt is acknowledged at once, an input when the
+body says so; what a new call opens with tells which acknowledgements were lost. The sender writes, in this
 order: acknowledgements, publications, the report once everything before it went out, and a heartbeat if
 nothing else was written for a third of the lease. It never waits for an answer; whatever is added while a
 write is in flight goes out together in the next one.
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from grpc import StatusCode
 from grpc.aio import AioRpcError
 
-from sessionplane.v1.run_pb2 import InterruptCommand, Lease, Run
+from sessionplane.v1.run_pb2 import InputCommand, InterruptCommand, Lease, Run
 from sessionplane.v1.runner_service_pb2 import (
     DriveRunAcknowledge,
     DriveRunFinish,
@@ -56,7 +57,9 @@ _FINISH_TIMEOUT_S = 5.0
 
 
 class Drive:
-    """Drives one claimed run. `on_interrupt` hears of interrupts, `on_change` of everything."""
+    """Drives one claimed run. `on_interrupt` hears of interrupts, `on_input` of each input once, `on_change` of
+    everything.
+    """
 
     def __init__(
         self,
@@ -66,6 +69,7 @@ class Drive:
         outbox: Outbox,
         *,
         on_interrupt: Callable[[InterruptCommand], None],
+        on_input: Callable[[InputCommand], None],
         on_change: Callable[[], None],
         away_s: float,
     ) -> None:
@@ -73,12 +77,16 @@ class Drive:
         self._open = DriveRunOpen(run_id=run.run_id, lease_token=lease.token)
         self._outbox = outbox
         self._on_interrupt = on_interrupt
+        self._on_input = on_input
         self._on_change = on_change
         self._away_s = away_s
         self._patience = Patience(_BACKOFF, random.random)
         self._something_to_send = asyncio.Event()
         self._standing = asyncio.Event()  # the present call was opened: the outbox knows where to go on
         self._acknowledgements: list[str] = []
+        self._inputs_known: set[str] = set()
+        self._inputs_taken: set[str] = set()
+        self._inputs_to_acknowledge: list[str] = []
         self._report: DriveRunFinish | None = None
         self._report_sent = False
         self._finished: DriveRunFinished | None = None
@@ -89,6 +97,12 @@ class Drive:
     def wake(self) -> None:
         """Says that the outbox has something."""
         self._something_to_send.set()
+
+    def acknowledge_input(self, input_id: str) -> None:
+        """Says that an input was taken, before anything that is written from now on."""
+        self._inputs_taken.add(input_id)
+        self._inputs_to_acknowledge.append(input_id)
+        self.wake()
 
     def report(self, report: DriveRunFinish) -> None:
         """Sends this as the run's end, after everything that is in the outbox."""
@@ -169,6 +183,8 @@ class Drive:
             case "opened":
                 self._renew(response.opened.lease)
                 self._outbox.rewind(response.opened.run.last_run_sequence)
+                waiting = response.opened.run.waiting_input_ids
+                self._inputs_to_acknowledge = [each for each in waiting if each in self._inputs_taken]
                 self._standing.set()
                 self.opened.set()
             case "published":
@@ -178,6 +194,8 @@ class Drive:
                 if response.command.interrupt.interrupt_id not in self._acknowledgements:
                     self._acknowledgements.append(response.command.interrupt.interrupt_id)
                 self._on_interrupt(response.command.interrupt)
+            case "command" if response.command.HasField("input"):
+                self._take_input(response.command.input)
             case "lease":
                 self._patience.succeeded()
                 self._renew(response.lease)
@@ -185,6 +203,11 @@ class Drive:
                 self._finished = response.finished
         self.wake()
         self._on_change()
+
+    def _take_input(self, command: InputCommand) -> None:
+        if command.input_id not in self._inputs_known:
+            self._inputs_known.add(command.input_id)
+            self._on_input(command)
 
     def _renew(self, lease: Lease) -> None:
         # The span, not the times: those are by the server's clock.
@@ -216,13 +239,16 @@ class Drive:
                 return DriveRunRequest(heartbeat=DriveRunHeartbeat())
 
     def _ready(self) -> DriveRunRequest | None:
-        if self._acknowledgements:
-            return DriveRunRequest(
-                acknowledge=DriveRunAcknowledge(interrupt_id=self._acknowledgements.pop(0))
-            )
+        if self._acknowledgements or self._inputs_to_acknowledge:
+            return DriveRunRequest(acknowledge=self._acknowledgement())
         if (publication := self._outbox.next_publication()) is not None:
             return DriveRunRequest(publish=publication)
         if self._report is not None and self._outbox.all_sent:
             self._report_sent = True
             return DriveRunRequest(finish=self._report)
         return None
+
+    def _acknowledgement(self) -> DriveRunAcknowledge:
+        taken, self._inputs_to_acknowledge = self._inputs_to_acknowledge, []
+        heard = self._acknowledgements.pop(0) if self._acknowledgements else ""
+        return DriveRunAcknowledge(interrupt_id=heard, input_ids=taken)

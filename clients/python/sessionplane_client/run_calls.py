@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 from sessionplane.v1 import run_pb2, session_pb2
 from sessionplane.v1 import session_service_pb2 as service
@@ -40,6 +40,7 @@ class RunCalls(Connection):
     ) -> service.StartRunResponse:
         """Starts a run. With neither key nor id, in a new session without a key.
 
+        `policy` says what happens while another run is active; the answer's disposition says what happened.
         A stream from the answer's `resume_token` misses nothing that a runner publishes. Raises
         RunInProgress, RunQueueFull and SessionEnded, among others.
         """
@@ -61,9 +62,36 @@ class RunCalls(Connection):
         return await self._unary(self.session_service.StartRun, request)
 
     async def get_run(self, run_id: str) -> run_pb2.Run:
-        """Reads a run with its input and its terminal. Raises RunNotFound."""
+        """Reads a run with its input and its terminal; by the id of an input that was injected, the run that
+        it waits for or that took it. Raises RunNotFound.
+        """
         answer = await self._unary(self.session_service.GetRun, service.GetRunRequest(run_id=run_id))
         return answer.run
+
+    async def list_runs(
+        self,
+        *,
+        key: str | None = None,
+        session_id: str | None = None,
+        agent: str = "",
+        states: Sequence[run_pb2.RunState.ValueType] = (),
+        page_size: int = 0,
+    ) -> AsyncIterator[run_pb2.Run]:
+        """Iterates over a session's runs, newest first, without inputs, texts and results; a page is fetched
+        as it is needed. Raises KeyNotBound and SessionNotFound.
+        """
+        request = service.ListRunsRequest(
+            session=session_ref(key=key, session_id=session_id, agent=agent),
+            states=states,
+            page_size=page_size,
+        )
+        while True:
+            page = await self._unary(self.session_service.ListRuns, request)
+            for run in page.runs:
+                yield run
+            request.page_token = page.next_page_token
+            if not request.page_token:
+                return
 
     async def wait_run(self, run_id: str, *, timeout_s: float | None = None) -> run_pb2.Run:
         """Waits for the end of a run and returns it with its terminal.
@@ -94,18 +122,24 @@ class RunCalls(Connection):
         expected_run_id: str = "",
         mode: run_pb2.InterruptMode.ValueType = run_pb2.INTERRUPT_MODE_UNSPECIFIED,
         grace_period_s: float | None = None,
+        drop_queued: bool = False,
+        follow_up: Content | run_pb2.RunSpec | None = None,
         reason: str = "",
         request_id: str | None = None,
     ) -> service.InterruptResponse:
         """Asks that a run stop: the one named, or the active one of a session.
 
         The answer's stage says how far the wish has come; `wait_run` waits for the end. Nothing to stop is
-        stage NO_OP, no error. Raises TypeError unless exactly one of `key`, `session_id`, `run_id` is given.
+        stage NO_OP, no error. `drop_queued` ends what waits in the session as well; `follow_up` is an input, or
+        a whole RunSpec, that is run instead, before everything else. Raises TypeError unless exactly one of
+        `key`, `session_id`, `run_id` is given.
         """
         request = service.InterruptRequest(
             expected_run_id=expected_run_id,
             mode=mode,
             grace_period=duration(grace_period_s),
+            drop_queued=drop_queued,
+            follow_up=_spec(follow_up),
             reason=reason,
             request_id=request_id or new_request_id(),
         )
@@ -120,3 +154,9 @@ class RunCalls(Connection):
         """Reads an interrupt at its present stage."""
         request = service.GetInterruptRequest(interrupt_id=interrupt_id)
         return (await self._unary(self.session_service.GetInterrupt, request)).interrupt
+
+
+def _spec(follow_up: Content | run_pb2.RunSpec | None) -> run_pb2.RunSpec | None:
+    if follow_up is None or isinstance(follow_up, run_pb2.RunSpec):
+        return follow_up
+    return run_pb2.RunSpec(input=payload(follow_up))

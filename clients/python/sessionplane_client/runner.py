@@ -23,11 +23,19 @@ from grpc import StatusCode
 
 from sessionplane.v1 import run_pb2
 from sessionplane.v1.event_pb2 import CustomEvent, OutputDelta
-from sessionplane.v1.run_pb2 import FinishResult, InterruptCommand, Lease, Run, RunTerminal
+from sessionplane.v1.run_pb2 import (
+    FinishResult,
+    InputCommand,
+    InterruptCommand,
+    Lease,
+    Run,
+    RunTerminal,
+)
 from sessionplane.v1.runner_service_pb2 import DriveRunFinish, DriveRunFinished, NewEvent
 
 from .drive import AWAY_S, Drive
 from .errors import RunFinished, SessionPlaneError
+from .inputs import Inputs
 from .outbox import Outbox
 from .wire import Content, payload, pieces
 
@@ -63,7 +71,8 @@ class Runner:
 
     Raises LeaseLost or RunFinished, in the next `write` or in place of whatever the body awaits, when the run
     is no longer this runner's. `interrupted` is set when somebody asked that the run stop: wind down and
-    leave.
+    leave. `inputs` is what others send into the run while it is under way; what the body leaves there becomes a
+    run of its own.
     """
 
     def __init__(self, stub: RunnerServiceAsyncStub, claim: Claim, *, away_s: float = AWAY_S) -> None:
@@ -81,8 +90,14 @@ class Runner:
             claim.lease,
             self._outbox,
             on_interrupt=self._heard,
+            on_input=self._sent,
             on_change=self._changed.set,
             away_s=away_s,
+        )
+        self.inputs = Inputs(
+            acknowledge=self._drive.acknowledge_input,
+            until=self._until,
+            is_interrupted=self.interrupted.is_set,
         )
         self._task: asyncio.Task[DriveRunFinished] | None = None
         self._body: asyncio.Task[object] | None = None  # set while the body may be cancelled
@@ -146,6 +161,8 @@ class Runner:
     ) -> BaseException | None:
         """Reports how the body ended and returns what went wrong with that, if anything."""
         if self._failure is None:
+            if error is None:
+                self.inputs.done()
             self._drive.report(self._report(error))
             await asyncio.wait({task})
             failure = task.exception()
@@ -186,6 +203,9 @@ class Runner:
         return failure
 
     # The drive and its task
+
+    def _sent(self, command: InputCommand) -> None:
+        self.inputs.add(command)
 
     def _heard(self, interrupt: InterruptCommand) -> None:
         self.interrupt = interrupt
