@@ -237,7 +237,7 @@ class StreamLimit(SessionPlaneError):
 
 
 class SlowConsumer(SessionPlaneError):
-    """The stream was not read for {seconds} s. Resume with the newest token."""
+    """The stream was not read for {seconds} s. Open it again; a subscriber goes on with its newest token."""
 
     reason = "SLOW_CONSUMER"
 

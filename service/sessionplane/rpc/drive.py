@@ -27,16 +27,19 @@ from sessionplane.domain.errors import (
     LeaseLost,
     RunFinished,
     SessionPlaneError,
+    SlowConsumer,
 )
 from sessionplane.domain.runs import Run, RunState
+from sessionplane.domain.streams import ClosingReason
 from sessionplane.live.bells import Ticket
+from sessionplane.live.pulse import Pulse
 from sessionplane.plane import inputs, runners, runs, stopping
 from sessionplane.plane.claims import Holder
 from sessionplane.plane.context import run_topic
 from sessionplane.plane.plane import ControlPlane
 from sessionplane.plane.runners import Finished, Heard
 from sessionplane.plane.sessions import RunView
-from sessionplane.rpc import render
+from sessionplane.rpc import pacing, render
 from sessionplane.rpc.guard import Context
 from sessionplane.rpc.parse import Parser
 from sessionplane.v1 import run_pb2
@@ -91,24 +94,29 @@ class Driver:
         """Serve one stream until the run is over or the stream is.
 
         Raises FieldInvalid, RunNotFound, LeaseLost, RunFinished, Disconnected, Draining, and what publications raise.
+        A runner that sends and does not read is ended with SlowConsumer.
         """
-        holder = self._opened(await self._first(context))
-        drive = _Drive(self._plane, self._parser, holder, context)
+        drive = _Drive(self._plane, self._parser, self._opened(await self._first(context)), context)
+        drive.pulse.start()
+        try:
+            stuck = await pacing.until_stuck(drive, self._drive(drive))
+        finally:
+            drive.pulse.stop()
+        if stuck is not None:
+            limits = self._plane.limits
+            slow = SlowConsumer(seconds=limits.slow_subscriber_ms // 1000)
+            await pacing.refuse(drive.left or slow, context, limits)
+
+    async def _drive(self, drive: _Drive) -> None:
+        """Take the run's seat from whoever drove it before, and serve."""
         view, heard = await drive.open()
-        seat = (holder.namespace, holder.run_id)
+        seat = (drive.holder.namespace, drive.holder.run_id)
         before = self._seats.get(seat)
         if before is not None:
             before.leave(Disconnected())
         self._seats[seat] = drive
         try:
-            await context.write(
-                pb.DriveRunResponse(
-                    opened=pb.DriveRunOpened(
-                        run=render.run(self._plane, view, whole=True), lease=render.lease(heard.lease)
-                    )
-                )
-            )
-            await drive.serve()
+            await drive.serve(view, heard)
         finally:
             if self._seats.get(seat) is drive:
                 del self._seats[seat]
@@ -132,12 +140,16 @@ class Driver:
 
 
 class _Drive:
-    """One open stream."""
+    """One open stream. Its pulse has nothing to do but to notice a runner that does not read."""
+
+    ended: ClosingReason | None = None
 
     def __init__(self, plane: ControlPlane, parser: Parser, holder: Holder, context: Context) -> None:
         self._plane = plane
         self._parser = parser
-        self._holder = holder
+        self.holder = holder
+        self.pulse = Pulse(self, limits=plane.limits)
+        self.left: SessionPlaneError | None = None
         self._context = context
         self._line: deque[Item] = deque()
         self._more = asyncio.Event()
@@ -153,16 +165,24 @@ class _Drive:
     async def open(self) -> tuple[RunView, Heard]:
         """Show the lease; return the run with its input. Raises what `runners.open_drive` raises."""
         try:
-            view, heard = await self._plane.execute(lambda tx, use: runners.open_drive(tx, self._holder, use))
+            view, heard = await self._plane.execute(lambda tx, use: runners.open_drive(tx, self.holder, use))
         except RunFinished:
             await self._write_end()
             raise
         self._reached = view.run.last_run_sequence
         return view, heard
 
-    async def serve(self) -> None:
-        """Answer what stands in line until something ends the stream."""
-        topic = run_topic(self._holder.namespace, self._holder.run_id)
+    def wake(self) -> None:
+        """Nothing is to be said of silence: the lease says it."""
+
+    def end(self, reason: ClosingReason) -> None:
+        """A drive has no age."""
+
+    async def serve(self, view: RunView, heard: Heard) -> None:
+        """Show the run, then answer what stands in line until something ends the stream."""
+        shown = render.run(self._plane, view, whole=True)
+        await self._write(opened=pb.DriveRunOpened(run=shown, lease=render.lease(heard.lease)))
+        topic = run_topic(self.holder.namespace, self.holder.run_id)
         with self._plane.bells.listen(topic) as ticket:
             helpers = [asyncio.create_task(self._read()), asyncio.create_task(self._watch(ticket))]
             for helper in helpers:
@@ -194,7 +214,9 @@ class _Drive:
 
     def leave(self, error: SessionPlaneError) -> None:
         """End the stream, once what stands in line before is answered."""
+        self.left = error
         self._put(Leave(error))
+        self.pulse.hurry()
 
     def _put(self, item: Item) -> None:
         self._line.append(item)
@@ -223,7 +245,7 @@ class _Drive:
         if self._reported:
             raise FieldInvalid(field="request", problem="nothing may follow `finish`")
         if kind == "publish":
-            asked = self._parser.publish(self._holder, request.publish)
+            asked = self._parser.publish(self.holder, request.publish)
             first = asked.first_run_sequence or self._reached + 1
             self._reached = max(self._reached, first + len(asked.events) - 1)
             return Published(
@@ -234,7 +256,7 @@ class _Drive:
             )
         if kind == "finish":
             report = replace(
-                self._parser.finish(self._holder, request.finish), after_run_sequence=self._reached
+                self._parser.finish(self.holder, request.finish), after_run_sequence=self._reached
             )
             self._reported = True
             return Reported(
@@ -247,7 +269,7 @@ class _Drive:
                 self._plane.execute(
                     lambda tx, use: runners.heartbeat(
                         tx,
-                        self._holder,
+                        self.holder,
                         use,
                         acknowledged_interrupt_id=heard,
                         acknowledged_input_ids=taken,
@@ -306,7 +328,7 @@ class _Drive:
 
     async def _look(self) -> None:
         """Hand out what was not handed out on this stream yet; notice that the run is gone."""
-        holder = self._holder
+        holder = self.holder
         run = self._plane.read(lambda tx: tx.run(holder.namespace, holder.run_id))
         if run is None or run.lease_token != holder.lease_token:
             raise LeaseLost(run_id=holder.run_id, current_epoch=run.lease_epoch if run else 0)
@@ -349,7 +371,7 @@ class _Drive:
 
     async def _write_end(self) -> None:
         """Show the runner how its run ended without it."""
-        holder = self._holder
+        holder = self.holder
         run = self._plane.read(lambda tx: runs.require_run(tx, holder.namespace, holder.run_id))
         await self._write(
             finished=pb.DriveRunFinished(
@@ -360,11 +382,13 @@ class _Drive:
     async def _write(
         self,
         *,
+        opened: pb.DriveRunOpened | None = None,
         published: pb.DriveRunPublished | None = None,
         command: run_pb2.Command | None = None,
         lease: run_pb2.Lease | None = None,
         finished: pb.DriveRunFinished | None = None,
     ) -> None:
-        await self._context.write(
-            pb.DriveRunResponse(published=published, command=command, lease=lease, finished=finished)
+        response = pb.DriveRunResponse(
+            opened=opened, published=published, command=command, lease=lease, finished=finished
         )
+        await pacing.write(self, self._context, response)
