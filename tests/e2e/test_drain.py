@@ -68,9 +68,9 @@ async def test_sigterm_ends_every_stream_with_a_token_and_exits_in_time(tmp_path
 
 
 async def test_a_draining_server_says_so_to_health_checks(tmp_path: Path) -> None:
-    """Whoever watches the health service sees it go from SERVING to NOT_SERVING, in all and for each service."""
+    """Whoever watches health sees SERVING, NOT_SERVING, and the end: an open watch keeps no server from stopping."""
     async with AsyncExitStack() as stack:
-        async with serving(tmp_path / "plane.db", limits={"drain_ms": 1_000}) as server:
+        async with serving(tmp_path / "plane.db", limits={"drain_ms": 600_000}) as server:
             wire = await stack.enter_async_context(wired(server.address))
             health = health_pb2_grpc.HealthStub(wire.channel)
             names = ("", "sessionplane.v1.SessionService", "sessionplane.v1.RunnerService")
@@ -79,6 +79,27 @@ async def test_a_draining_server_says_so_to_health_checks(tmp_path: Path) -> Non
                 assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
         for watch in watches:
             assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+            assert _is_draining(await refused(watch.read()))
+
+
+async def test_health_is_answered_for_what_there_is(tmp_path: Path) -> None:
+    """Each service serves once the server does; one that does not exist is NOT_FOUND, and SERVICE_UNKNOWN to watches,
+    of which one that leaves takes nothing from the others.
+    """
+    async with AsyncExitStack() as stack:
+        async with serving(tmp_path / "plane.db") as server:
+            wire = await stack.enter_async_context(wired(server.address))
+            health = health_pb2_grpc.HealthStub(wire.channel)
+            for name in ("", "sessionplane.v1.SessionService", "sessionplane.v1.AdminService"):
+                answer = await health.Check(health_pb2.HealthCheckRequest(service=name))
+                assert answer.status == health_pb2.HealthCheckResponse.SERVING
+            unknown = health_pb2.HealthCheckRequest(service="nobody")
+            assert (await refused(health.Check(unknown))).code == grpc.StatusCode.NOT_FOUND
+            leaving, staying = health.Watch(unknown), health.Watch(unknown)
+            for watch in (leaving, staying):
+                assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+            leaving.cancel()
+        assert _is_draining(await refused(staying.read()))
 
 
 async def test_calls_under_way_at_the_stop_are_acknowledged_or_told_to_come_again(tmp_path: Path) -> None:

@@ -6,13 +6,14 @@ Measured on grpcio 1.85 unless said otherwise.
 from __future__ import annotations
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from sessionplane.domain.limits import Limits
 from sessionplane.plane.plane import ControlPlane
 from sessionplane.rpc.admin_service import AdminService, ServerFacts
 from sessionplane.rpc.guard import Gate, generic_handler
+from sessionplane.rpc.health import Health
 from sessionplane.rpc.parse import Parser
 from sessionplane.rpc.runner_service import RunnerService
 from sessionplane.rpc.session_service import SessionService
@@ -75,7 +76,7 @@ class Edge:
         parser = Parser(limits, plane.keys)
         self._plane = plane
         self._gate = Gate()
-        self._health = health.aio.HealthServicer()
+        self._health = Health(service.full_name for service in SERVICES)
         self._server = grpc.aio.server(options=options(limits))
         servicers = (
             SessionService(plane, parser),
@@ -96,12 +97,11 @@ class Edge:
     async def start(self) -> None:
         """Serve, and say so."""
         await self._server.start()
-        for name in ("", *(service.full_name for service in SERVICES)):
-            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        self._health.serve()
 
     async def drain(self) -> None:
         """Say NOT_SERVING, let nobody in, end streams and waits with a status that tells them to come again."""
-        await self._health.enter_graceful_shutdown()
+        self._health.drain()
         self._gate.open = False
         self._plane.drain()
 
