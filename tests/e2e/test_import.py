@@ -91,8 +91,8 @@ async def test_more_spellings_of_one_key_than_a_call_takes_still_have_one_keeper
 ) -> None:
     """The best claim goes along with each part, so the dry run and the import agree."""
     store = Store()
-    for number in range(1_200):
-        entry = {"sessionId": f"s{number}", "updatedAt": 1_000 + number * 7 % 1_201}
+    for number in range(400):
+        entry = {"sessionId": f"s{number}", "updatedAt": 1_000 + number * 7 % 401}
         store.add(f"agent:main:{'agent:main:' * (number % 60)}{' ' * (number // 60)}k", "agent:main:k", entry)
     store.entries = [(raw.replace(" ", "") + " " * raw.count(" "), entry) for raw, entry in store.entries]
     found = read_store(store.write(tmp_path / "sessions.json"))
