@@ -147,13 +147,15 @@ async def _settle_keys(plane: ControlPlane, *, accept: bool) -> KeyChanges | Non
     if changes.touched and not accept:
         raise KeysWouldChange(changes)
     await plane.execute(lambda tx, context: rehoming.accept(tx, changes, context))
-    log.info(
-        "keys.settled",
-        keys=changes.key_count,
-        changed=len(changes.moves),
-        merged=len(changes.meetings),
-        refused=changes.refused.count,
-    )
+    # A new database has nothing to say.
+    if changes.before is not None or changes.key_count:
+        log.info(
+            "keys.settled",
+            keys=changes.key_count,
+            changed=len(changes.moves),
+            merged=len(changes.meetings),
+            refused=changes.refused.count,
+        )
     return changes if changes.touched else None
 
 
