@@ -58,6 +58,12 @@ async def client(server: Server) -> AsyncIterator[Client]:
         yield client
 
 
+async def inject(client: Client, text: str, input_id: str) -> None:
+    """Sends an input into the run that is active."""
+    sent = await client.start_run(key="k", input=text, run_id=input_id, policy=run_pb2.RUN_POLICY_INJECT)
+    assert (sent.disposition, sent.input_id) == (run_pb2.RUN_DISPOSITION_INJECTED, input_id)
+
+
 async def claimed(client: Client, *, lease_s: float | None = None, key: str = "k") -> Claim:
     """Starts a run and claims it."""
     started = await client.start_run(key=key, input="hello")
@@ -254,3 +260,42 @@ async def test_a_pool_hands_out_its_runs_and_then_nothing(client: Client) -> Non
     assert await client.claim_run(pool="p", wait_s=0.1) is None
     async with client.run(claim):
         pass
+
+
+async def test_inputs_are_taken_across_a_restart(server: Server, client: Client) -> None:
+    """What was sent before a restart and after it comes once, in order; what is left becomes a run of its own."""
+    claim = await claimed(client)
+    taken = []
+    async with client.run(claim) as run:
+        await inject(client, "one", "first")
+        async for more in run.inputs:
+            taken.append((more.input_id, more.text))
+            await run.write(more.text)
+            if len(taken) == 2:
+                break
+            await server.restart()
+            await inject(client, "two", "second")
+            await inject(client, "three", "third")
+    assert taken == [("first", "one"), ("second", "two")]
+    ended = await client.get_run(claim.run.run_id)
+    assert list(ended.taken_input_ids) == ["first", "second"]
+    assert ended.terminal.output_text == "onetwo"
+    assert (await client.get_run("second")).run_id == claim.run.run_id
+    left = await client.get_run("third")
+    assert (left.run_id, left.state, left.input.text) == ("third", run_pb2.RUN_STATE_PENDING, "three")
+
+
+async def test_stop_and_do_this_instead(client: Client) -> None:
+    """An interrupt drops what waits and starts what it was given; the runs are listed newest first."""
+    claim = await claimed(client)
+    waits = await client.start_run(key="k", input="waits")
+    answer = await client.interrupt(key="k", drop_queued=True, follow_up="instead")
+    assert (answer.run.run_id, answer.dropped_run_count) == (claim.run.run_id, 1)
+    instead = await client.get_run(answer.follow_up_run.run_id)
+    assert (instead.input.text, instead.queue_position) == ("instead", 1)
+    listed = [run.run_id async for run in client.list_runs(key="k", page_size=1)]
+    assert listed == [instead.run_id, waits.run.run_id, claim.run.run_id]
+    states = [run_pb2.RUN_STATE_FINISHED]
+    assert [run.run_id async for run in client.list_runs(key="k", states=states)] == [waits.run.run_id]
+    spec = run_pb2.RunSpec(pool="agents")
+    assert (await client.interrupt(key="new", follow_up=spec)).follow_up_run.pool == "agents"

@@ -190,6 +190,59 @@ async def test_a_run_that_another_runner_has_is_left_to_it(
     assert "has another runner" in again.err
 
 
+async def test_an_input_goes_to_the_run_that_is_active(start: Start, target: str, command: Command) -> None:
+    """--policy inject is somebody else's run: it is named, and standard input is not published."""
+    running = await start("run", "k", "--run-id", "active", target=target)
+    await said(running, "is running")
+    sent = await command(
+        "run", "k", "--policy", "inject", "--input", "more", "--run-id", "mine", given="text"
+    )
+    assert (sent.code, sent.err) == (0, "")
+    assert sent.out == "Input mine is with run active. Standard input was not published.\n"
+    refused = await command("run", "k", "--policy", "reject")
+    assert (refused.code, "RUN_IN_PROGRESS" in refused.err) == (1, True)
+
+
+async def test_a_run_that_interrupts_is_the_next(start: Start, target: str, command: Command) -> None:
+    """--policy interrupt stops the one that is active, and runs as soon as that has ended."""
+    running = await start("run", "k", target=target)
+    await said(running, "is running")
+    instead = await command("run", "k", "--policy", "interrupt", given="instead")
+    assert (instead.code, 'SUCCEEDED by RUNNER  "instead"' in instead.out) == (0, True)
+    assert await running.wait() == 130
+
+
+async def test_an_interrupt_may_say_what_comes_instead(start: Start, target: str, command: Command) -> None:
+    """--drop-queued and --then are counted and named; the new run is the next one of the session."""
+    running = await start("run", "k", target=target)
+    await said(running, "is running")
+    await command("run", "k", "--policy", "inject", "--input", "more")
+    asked = await command("interrupt", "k", "--drop-queued", "--then", "Start over.", "--pool", "agents")
+    assert asked.code == 0, asked.err
+    assert "dropped      1\n" in asked.out
+    assert "place 1 in line" in asked.out
+    assert await running.wait() == 130
+    listed = await command("runs", "k", "--state", "pending", "--json")
+    assert json.loads(listed.out)["pool"] == "agents"
+    wrong = await command("interrupt", "k", "--pool", "agents")
+    assert (wrong.code, "--then" in wrong.err) == (2, True)
+
+
+async def test_runs_lists_them(command: Command) -> None:
+    """One row or one JSON object for each run, newest first; a limit that cuts the list says so."""
+    for name in ("one", "two"):
+        await command("run", "k", "--run-id", name, given=name)
+    table, lines = await asyncio.gather(command("runs", "k"), command("runs", "k", "--json"))
+    assert (table.code, lines.code) == (0, 0), table.err + lines.err
+    assert [json.loads(line)["run_id"] for line in lines.out.splitlines()] == ["two", "one"]
+    assert [line.split()[0] for line in table.out.splitlines()] == ["RUN", "two", "one"]
+    assert "SUCCEEDED by RUNNER" in table.out
+    cut = await command("runs", "k", "--limit", "1", "--state", "finished")
+    assert (len(cut.out.splitlines()), "more than 1" in cut.err) == (2, True)
+    nothing = await command("runs", "k", "--state", "queued")
+    assert (nothing.code, nothing.out, nothing.err) == (0, "", "There are no such runs.\n")
+
+
 async def test_nothing_to_stop_is_no_error(command: Command) -> None:
     """An interrupt without a run is NO_OP and exit code 0."""
     await command("resolve", "k")

@@ -16,15 +16,17 @@ from sessionplane.domain.errors import (
     RunNotFound,
     RunQueueFull,
 )
+from sessionplane.domain.events import Place
 from sessionplane.domain.inputs import InputStage
 from sessionplane.domain.interrupts import InterruptMode
 from sessionplane.domain.runs import RunDisposition, RunPolicy, RunState
 from sessionplane.domain.sessions import SessionState
 from sessionplane.plane import inputs, lane, sessions
 from sessionplane.plane.context import Context, run_topic
+from sessionplane.store import codec
 from sessionplane.store.contract import Tx
 from tests.support.planes import KEY, LEASE_MS, NAMESPACE, RUN_MS, START_MS, Bench, open_bench
-from tests.support.story import ending
+from tests.support.story import check_log, ending
 
 INTERRUPT, INJECT = RunPolicy.INTERRUPT, RunPolicy.INJECT
 
@@ -300,6 +302,32 @@ async def test_a_session_that_ends_ends_its_inputs(bench: Bench) -> None:
     ]
     for run_id in ("mine", "waits", active.run_id):
         bench.check_end(run_id)
+
+
+@pytest.mark.parametrize("heard", [False, True], ids=["unheard", "heard"])
+@pytest.mark.parametrize("ends", ["close", "reset", "delete"])
+async def test_whatever_ends_a_session_ends_its_inputs(bench: Bench, ends: str, heard: bool) -> None:
+    """Closed, reset or deleted: each id that was handed out has its terminal in that very transaction."""
+    active = await bench.running()
+    if heard:
+        await bench.publish(active.run_id, "so far")
+    await bench.inject("more", "mine")
+    await bench.start(run_id="waits")
+    session_id = active.session_id
+    await {"close": bench.close, "reset": bench.reset, "delete": bench.delete}[ends](KEY)
+    entries = bench.plane.read(
+        lambda tx: tx.entries(session_id, after=Place(0, b""), limit=10_000, bytes_max=1 << 30)
+    )
+    log = [codec.decode(entry.data) for entry in entries]
+    check_log(log)
+    for run_id in ("mine", "waits"):
+        assert ending(bench.check_end(run_id, log).run_terminal) == "REJECTED/SESSION_ENDED"
+    if ends == "close" and heard:
+        assert bench.session().state is SessionState.CLOSING
+        await bench.finish(active.run_id)
+        assert bench.session().state is SessionState.ENDED
+    assert bench.run(active.run_id).state is RunState.FINISHED
+    assert bench.view(active.run_id).waiting_input_ids == []
 
 
 async def test_an_input_that_was_given_back_may_still_be_acknowledged(bench: Bench) -> None:

@@ -10,6 +10,7 @@ from .calls import talk
 from .usage import agent_option, asks_server, examples, json_option, one_of
 
 if TYPE_CHECKING:
+    from sessionplane.v1.run_pb2 import Run
     from sessionplane_client import Client
 
 
@@ -53,6 +54,7 @@ def resolve(key: str, agent: str, as_lines: bool) -> None:  # noqa: FBT001
     epilog=examples(
         'sessionplane interrupt settings2 --reason "wrong question" --wait',
         "sessionplane interrupt --run-id run_0198c0de-... --force",
+        'sessionplane interrupt settings2 --drop-queued --then "Start over, in French."',
     )
 )
 @click.argument("key", required=False)
@@ -61,6 +63,11 @@ def resolve(key: str, agent: str, as_lines: bool) -> None:  # noqa: FBT001
 @agent_option
 @click.option("--force", is_flag=True, help="End it now, without waiting for the runner.")
 @click.option("--grace", "grace_s", type=click.FloatRange(0, 300), help="Seconds that the runner may take.")
+@click.option("--drop-queued", is_flag=True, help="End what waits behind it as well.")
+@click.option(
+    "--then", metavar="TEXT", help="Start a run with this input instead, before everything that waits."
+)
+@click.option("--pool", default="", help="The pool of that run.")
 @click.option("--reason", default="", help="Why: shown to the runner and kept in the log.")
 @click.option("--wait", is_flag=True, help="Wait until the run has ended and print how.")
 @json_option
@@ -70,15 +77,20 @@ def interrupt(
     session_id: str | None,
     run_id: str | None,
     agent: str,
-    grace_s: float | None,
-    reason: str,
     *,
+    grace_s: float | None,
+    then: str | None,
+    pool: str,
+    reason: str,
     force: bool,
+    drop_queued: bool,
     wait: bool,
     as_lines: bool,
 ) -> None:
-    """Ask that the active run of KEY stop. Nothing to stop is no error."""
+    """Ask that the active run of KEY stop, and maybe do something else instead. Nothing to stop is no error."""
     one_of(KEY=key, session_id=session_id, run_id=run_id)
+    if pool and then is None:
+        raise click.UsageError("--pool is for the run of --then.")
 
     async def work(client: Client) -> None:
         from sessionplane.v1 import run_pb2
@@ -91,6 +103,8 @@ def interrupt(
             run_id=run_id,
             agent=agent,
             grace_period_s=grace_s,
+            drop_queued=drop_queued,
+            follow_up=None if then is None else run_pb2.RunSpec(input=run_pb2.Payload(text=then), pool=pool),
             reason=reason,
             mode=run_pb2.INTERRUPT_MODE_FORCE if force else run_pb2.INTERRUPT_MODE_GRACEFUL,
         )
@@ -104,9 +118,22 @@ def interrupt(
             run=stopped.run_id or "none: there was nothing to stop",
             stage=show.word(run_pb2.InterruptStage, stopped.stage),
             ended=show.terminal(run.terminal) if run else "",
+            dropped=answer.dropped_run_count or "",
+            then=f"{answer.follow_up_run.run_id}, {_standing(answer.follow_up_run)}"
+            if then is not None
+            else "",
         )
 
     talk(work)
+
+
+def _standing(run: Run) -> str:
+    from sessionplane.v1 import run_pb2
+
+    from . import show
+
+    place = f", place {run.queue_position} in line" if run.queue_position else ""
+    return f"{show.word(run_pb2.RunState, run.state)}{place}"
 
 
 @click.command("explain-key", epilog=examples("sessionplane explain-key 'Agent:MAIN:Settings2'"))

@@ -1,4 +1,4 @@
-"""The command that lists sessions: its flags become the text of a filter, which the server judges."""
+"""The commands that list: sessions, by flags that become the text of a filter, and the runs of one."""
 
 from __future__ import annotations
 
@@ -10,16 +10,19 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .calls import say, talk
-from .usage import asks_server, examples, json_option
+from .usage import agent_option, asks_server, examples, json_option, one_of
 
 if TYPE_CHECKING:
+    from sessionplane.v1.run_pb2 import Run
     from sessionplane.v1.session_pb2 import Session
     from sessionplane_client import Client
 
 _PAGE_MAX = 1_000
 _SPAN = re.compile(r"(\d{1,5})([smhd])")
 _UNIT_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
-_NUMBERS = frozenset({"QUEUED", "ATTACHED", "EVENTS"})
+_SESSION_HEADINGS = ("KEY", "STATE", "RUN", "QUEUED", "ATTACHED", "EVENTS", "CHANGED", "SESSION")
+_RUN_HEADINGS = ("RUN", "STATE", "PLACE", "EVENTS", "INPUTS", "POOL", "STARTED", "ENDED", "HOW")
+_NUMBERS = frozenset({"QUEUED", "ATTACHED", "EVENTS", "PLACE", "INPUTS"})
 
 
 @click.command(
@@ -82,6 +85,63 @@ def sessions(*, limit: int, as_lines: bool, show_internal: bool, **asked: Any) -
     talk(work)
 
 
+@click.command(
+    epilog=examples("sessionplane runs settings2", "sessionplane runs settings2 --state queued --json")
+)
+@click.argument("key", required=False)
+@click.option("--session-id", help="The runs of this session instead.")
+@agent_option
+@click.option(
+    "--state",
+    "states",
+    multiple=True,
+    type=click.Choice(["queued", "pending", "running", "interrupting", "finished"]),
+    help="In this state. Repeatable: in one of these.",
+)
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many at most.")
+@json_option
+@asks_server
+def runs(
+    key: str | None,
+    session_id: str | None,
+    agent: str,
+    states: tuple[str, ...],
+    limit: int,
+    *,
+    as_lines: bool,
+) -> None:
+    """List the runs of KEY, newest first."""
+    one_of(KEY=key, session_id=session_id)
+
+    async def work(client: Client) -> None:
+        from sessionplane.v1 import run_pb2
+
+        from . import show
+
+        found: list[Run] = []
+        pages = client.list_runs(
+            key=key,
+            session_id=session_id,
+            agent=agent,
+            states=[run_pb2.RunState.Value(f"RUN_STATE_{state.upper()}") for state in states],
+            page_size=min(limit + 1, _PAGE_MAX),
+        )
+        async for run in pages:
+            if len(found) == limit:
+                say(f"There are more than {limit}: --limit shows them.")
+                break
+            found.append(run)
+        if as_lines:
+            for run in found:
+                click.echo(show.as_json(run))
+        elif found:
+            _print_table(_RUN_HEADINGS, [_run_cells(run) for run in found])
+        else:
+            say("There are no such runs.")
+
+    talk(work)
+
+
 def filter_text(
     *,
     now: datetime,
@@ -131,16 +191,20 @@ def _moment(since: str, now: datetime) -> str:
 
 
 def _table(found: Iterable[Session]) -> None:
+    rows = [_cells(session) for session in found]
+    if rows:
+        _print_table(_SESSION_HEADINGS, rows)
+    else:
+        say("There are no such sessions.")
+
+
+def _print_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    rows = [_cells(session) for session in found]
-    if not rows:
-        say("There are no such sessions.")
-        return
     table = Table(box=None, pad_edge=False)
-    for heading in ("KEY", "STATE", "RUN", "QUEUED", "ATTACHED", "EVENTS", "CHANGED", "SESSION"):
+    for heading in headings:
         table.add_column(heading, overflow="fold", justify="right" if heading in _NUMBERS else "left")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
@@ -166,4 +230,23 @@ def _cells(session: Session) -> tuple[str, ...]:
         str(session.head_sequence),
         show.clock(session.update_time),
         session.session_id,
+    )
+
+
+def _run_cells(run: Run) -> tuple[str, ...]:
+    from sessionplane.v1 import run_pb2
+
+    from . import show
+
+    injected = len(run.waiting_input_ids) + len(run.taken_input_ids)
+    return (
+        run.run_id,
+        show.word(run_pb2.RunState, run.state),
+        str(run.queue_position) if run.queue_position else "",
+        str(run.last_run_sequence),
+        f"{len(run.taken_input_ids)} of {injected}" if injected else "",
+        run.pool,
+        show.clock(run.create_time),
+        show.clock(run.end_time),
+        show.terminal(run.terminal) if run.HasField("terminal") else "",
     )

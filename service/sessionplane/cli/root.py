@@ -14,7 +14,7 @@ from .demo import demo
 from .importing import import_
 from .keys import keys
 from .lifecycle import close, suspend
-from .listing import sessions
+from .listing import runs, sessions
 from .run import run
 from .serve import serve
 from .stream import stream
@@ -56,6 +56,7 @@ for command in (
     serve,
     resolve,
     sessions,
+    runs,
     stream,
     run,
     interrupt,

@@ -24,6 +24,7 @@ from .usage import agent_option, asks_server, examples, json_option, one_of
 
 if TYPE_CHECKING:
     from sessionplane.v1.run_pb2 import RunTerminal
+    from sessionplane.v1.session_service_pb2 import StartRunResponse
     from sessionplane_client import Claim, Client, Runner
 
 _CHUNK_BYTES_MAX = 64 * 1024
@@ -33,6 +34,8 @@ _CHUNK_BYTES_MAX = 64 * 1024
     epilog=examples(
         "echo hello | sessionplane run settings2",
         'my-agent "$question" | sessionplane run settings2 --input "$question"',
+        "echo sorry | sessionplane run settings2 --policy interrupt",
+        'sessionplane run settings2 --policy inject --input "In French, please." < /dev/null',
     )
 )
 @click.argument("key", required=False)
@@ -40,6 +43,13 @@ _CHUNK_BYTES_MAX = 64 * 1024
 @agent_option
 @click.option("--input", "text", default="", help="The input of the run, recorded before it starts.")
 @click.option("--run-id", default="", help="An id of your own for the run.")
+@click.option(
+    "--policy",
+    type=click.Choice(["enqueue", "reject", "interrupt", "inject"]),
+    default="enqueue",
+    show_default=True,
+    help="When another run is active: wait, give up, stop it, or hand it the input.",
+)
 @click.option("--lease", "lease_s", type=click.FloatRange(2, 600), help="Seconds this runner may be silent.")
 @json_option
 @asks_server
@@ -49,21 +59,32 @@ def run(
     agent: str,
     text: str,
     run_id: str,
-    lease_s: float | None,
     *,
+    policy: str,
+    lease_s: float | None,
     as_lines: bool,
 ) -> None:
     """Start a run of KEY and be its runner: standard input is its output.
 
     Each line (or chunk) is published as it comes. The end of input ends the run: SUCCEEDED. Ctrl-C, or an
-    interrupt from elsewhere, ends it: INTERRUPTED, exit code 130.
+    interrupt from elsewhere, ends it: INTERRUPTED, exit code 130. With --policy inject and an active run there is no
+    run of its own: the input is that one's.
     """
     one_of(KEY=key, session_id=session_id)
 
     async def work(client: Client) -> int:
+        from sessionplane.v1 import run_pb2
+
         started = await client.start_run(
-            key=key, session_id=session_id, agent=agent, input=text, run_id=run_id
+            key=key,
+            session_id=session_id,
+            agent=agent,
+            input=text,
+            run_id=run_id,
+            policy=run_pb2.RunPolicy.Value(f"RUN_POLICY_{policy.upper()}"),
         )
+        if started.input_id != started.run.run_id:
+            return _print_input(started, as_lines=as_lines)
         claim = await _claim(client, started.run.run_id, lease_s)
         if claim is None:
             run = await client.get_run(started.run.run_id)
@@ -75,6 +96,19 @@ def run(
         return await _drive(client, claim, as_lines=as_lines)
 
     talk(work)
+
+
+def _print_input(started: StartRunResponse, *, as_lines: bool) -> int:
+    """Prints which run an input went to; it is not this process's run, so nothing else is done."""
+    from . import show
+
+    if as_lines:
+        click.echo(show.as_json(started))
+    else:
+        click.echo(
+            f"Input {started.input_id} is with run {started.run.run_id}. Standard input was not published."
+        )
+    return 0
 
 
 async def _claim(client: Client, run_id: str, lease_s: float | None) -> Claim | None:

@@ -111,6 +111,12 @@ def _session_moved(body: event_pb2.SessionMoved) -> str:
     return f"{verb} {quoted(body.key)} ({word(event_pb2.MoveReason, body.reason)}){other}"
 
 
+def _input_recorded(body: event_pb2.InputRecorded) -> str:
+    taken = body.stage == event_pb2.INPUT_STAGE_TAKEN  # it was shown as it was recorded, under this id
+    what = short(body.input_id) if taken else payload(body.input)
+    return f"{word(event_pb2.InputStage, body.stage)} {what}"
+
+
 def _run_changed(body: event_pb2.RunChanged) -> str:
     change = _change(run_pb2.RunState, body.from_state, body.to_state)
     return f"{change}{f' by {quoted(body.runner_id)}' if body.runner_id else ''}"
@@ -125,10 +131,7 @@ _BODIES: dict[str, tuple[str, Callable[[Any], str]]] = {
     "session_changed": ("session", _session_changed),
     "session_moved": ("key", _session_moved),
     "run_changed": ("run", _run_changed),
-    "input_recorded": (
-        "input",
-        lambda body: f"{word(event_pb2.InputStage, body.stage)} {payload(body.input)}",
-    ),
+    "input_recorded": ("input", _input_recorded),
     "output_delta": ("text", lambda body: quoted(body.text)),
     "interrupt_changed": ("interrupt", _interrupt_changed),
     "custom": ("custom", lambda body: f"{quoted(body.type)} {payload(body.data)}"),
