@@ -20,8 +20,9 @@ from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
 from sessionplane.cli.root import root
 from sessionplane.cli.serve import serve
-from sessionplane.domain import errors, interrupts, key_rules, runs, sessions
+from sessionplane.domain import errors, inputs, interrupts, key_rules, runs, sessions
 from sessionplane.domain.events import EventKind
+from sessionplane.domain.inputs import InputStage
 from sessionplane.domain.interrupts import InterruptStage
 from sessionplane.domain.legacy_keys import LEGACY, modern
 from sessionplane.domain.limits import DEFAULT, meanings
@@ -264,6 +265,11 @@ def interrupt_stages() -> str:
     return _stages(InterruptStage, interrupts.STAGES, interrupts.FIRST_STAGES)
 
 
+def input_stages() -> str:
+    """Every stage of an input and what may follow it."""
+    return _stages(InputStage, inputs.STAGES, inputs.FIRST_STAGES)
+
+
 def _stages(kind: type[Enum], following: Mapping[Enum, Collection[Enum]], first: Collection[Enum]) -> str:
     edges: list[tuple[str, str, str]] = [("[*]", value, "") for value in kind if value in first]
     edges += [(value, after, "") for value in kind for after in kind if after in following[value]]
@@ -332,6 +338,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "session-transitions": session_transitions,
     "run-states": run_states,
     "run-ends": run_ends,
+    "input-stages": input_stages,
     "interrupt-stages": interrupt_stages,
     "routing": routing,
     "events": events,

@@ -36,6 +36,9 @@ STAGES: Mapping[InputStage, frozenset[InputStage]] = MappingProxyType(
 )
 """stage -> stages that may follow."""
 
+FIRST_STAGES = frozenset({_S.RECORDED})
+"""Where an input begins."""
+
 
 def check_stage(stage: InputStage, target: InputStage) -> None:
     """Raise InvalidTransition unless an input may go from `stage` to `target`."""

@@ -364,7 +364,9 @@ Global___RunChanged: _TypeAlias = RunChanged  # noqa: Y015
 
 @_typing.final
 class InputRecorded(_message.Message):
-    """An input was recorded for a run."""
+    """An input was recorded, or an injected one went on. The event bears the id of the run that has the input then: of the
+    one that it started, or waits for, or that took it.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -372,12 +374,12 @@ class InputRecorded(_message.Message):
     STAGE_FIELD_NUMBER: _builtins.int
     INPUT_FIELD_NUMBER: _builtins.int
     input_id: _builtins.str
-    """The input's id: the id of the run that it started."""
+    """The input's id: the id of the run that it started or, if it was injected, would have started."""
     stage: Global___InputStage.ValueType
     """What became of it."""
     @_builtins.property
     def input(self) -> _run_pb2.Payload:
-        """The input itself."""
+        """The input itself. Absent when it was taken."""
 
     def __init__(
         self,

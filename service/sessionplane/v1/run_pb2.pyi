@@ -526,11 +526,11 @@ class Run(_message.Message):
 
     @_builtins.property
     def waiting_input_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Injected inputs that its runner has not acknowledged yet, oldest first. At most 20."""
+        """Injected inputs that its runner has not acknowledged yet, oldest first."""
 
     @_builtins.property
     def taken_input_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Injected inputs that its runner has taken, in that order."""
+        """Injected inputs that its runner has taken, in that order; of many the newest 1,000."""
 
     @_builtins.property
     def terminal(self) -> Global___RunTerminal:

@@ -91,7 +91,7 @@ class RunnerServiceServicer(object):
         without waiting; an acknowledgement covers all before it. A newer DriveRun with the same lease replaces
         an older one, which ends with ABORTED `DISCONNECTED`. If the run ends elsewhere, `finished` comes with
         its terminal, then RUN_FINISHED. A broken stream does not end the run: the lease decides.
-        Errors: LEASE_LOST, RUN_FINISHED, RUN_SEQUENCE_GAP, LOG_FULL, DRAINING.
+        Errors: LEASE_LOST, RUN_FINISHED, RUN_SEQUENCE_GAP, INPUT_NOT_FOUND, LOG_FULL, DRAINING.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -99,14 +99,15 @@ class RunnerServiceServicer(object):
 
     def PublishEvents(self, request, context):
         """Publishes events of a run: all of them, or none. Counts as a heartbeat.
-        Errors: LEASE_LOST, RUN_FINISHED, RUN_SEQUENCE_GAP, LOG_FULL, LIMIT_EXCEEDED.
+        Errors: LEASE_LOST, RUN_FINISHED, RUN_SEQUENCE_GAP, INPUT_NOT_FOUND, LOG_FULL, LIMIT_EXCEEDED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def HeartbeatRun(self, request, context):
-        """Says that the runner is alive, and hears what it should do. Errors: LEASE_LOST, RUN_FINISHED.
+        """Says that the runner is alive, and hears what it should do.
+        Errors: LEASE_LOST, RUN_FINISHED, INTERRUPT_NOT_FOUND, INPUT_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -120,8 +121,8 @@ class RunnerServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ReleaseRun(self, request, context):
-        """Gives a run back for another runner, as long as nothing was published. If the run was being interrupted
-        it ends instead. Errors: LEASE_LOST, RUN_FINISHED, INVALID_TRANSITION, LOG_FULL.
+        """Gives a run back for another runner, as long as nothing was published and no input was taken. If the run was being
+        interrupted it ends instead. Errors: LEASE_LOST, RUN_FINISHED, INVALID_TRANSITION, LOG_FULL.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -48,19 +48,21 @@ class RunnerServiceStub:
     without waiting; an acknowledgement covers all before it. A newer DriveRun with the same lease replaces
     an older one, which ends with ABORTED `DISCONNECTED`. If the run ends elsewhere, `finished` comes with
     its terminal, then RUN_FINISHED. A broken stream does not end the run: the lease decides.
-    Errors: LEASE_LOST, RUN_FINISHED, RUN_SEQUENCE_GAP, LOG_FULL, DRAINING.
+    Errors: LEASE_LOST, RUN_FINISHED, RUN_SEQUENCE_GAP, INPUT_NOT_FOUND, LOG_FULL, DRAINING.
     """
     PublishEvents: _grpc.UnaryUnaryMultiCallable[_runner_service_pb2.PublishEventsRequest, _runner_service_pb2.PublishEventsResponse]
     """Publishes events of a run: all of them, or none. Counts as a heartbeat.
-    Errors: LEASE_LOST, RUN_FINISHED, RUN_SEQUENCE_GAP, LOG_FULL, LIMIT_EXCEEDED.
+    Errors: LEASE_LOST, RUN_FINISHED, RUN_SEQUENCE_GAP, INPUT_NOT_FOUND, LOG_FULL, LIMIT_EXCEEDED.
     """
     HeartbeatRun: _grpc.UnaryUnaryMultiCallable[_runner_service_pb2.HeartbeatRunRequest, _runner_service_pb2.HeartbeatRunResponse]
-    """Says that the runner is alive, and hears what it should do. Errors: LEASE_LOST, RUN_FINISHED."""
+    """Says that the runner is alive, and hears what it should do.
+    Errors: LEASE_LOST, RUN_FINISHED, INTERRUPT_NOT_FOUND, INPUT_NOT_FOUND.
+    """
     FinishRun: _grpc.UnaryUnaryMultiCallable[_runner_service_pb2.FinishRunRequest, _runner_service_pb2.FinishRunResponse]
     """Reports how the run ended. Repeating it is safe: the first terminal stands. Errors: LEASE_LOST."""
     ReleaseRun: _grpc.UnaryUnaryMultiCallable[_runner_service_pb2.ReleaseRunRequest, _runner_service_pb2.ReleaseRunResponse]
-    """Gives a run back for another runner, as long as nothing was published. If the run was being interrupted
-    it ends instead. Errors: LEASE_LOST, RUN_FINISHED, INVALID_TRANSITION, LOG_FULL.
+    """Gives a run back for another runner, as long as nothing was published and no input was taken. If the run was being
+    interrupted it ends instead. Errors: LEASE_LOST, RUN_FINISHED, INVALID_TRANSITION, LOG_FULL.
     """
 
 @_typing.type_check_only
@@ -83,19 +85,21 @@ class RunnerServiceAsyncStub(RunnerServiceStub):
     without waiting; an acknowledgement covers all before it. A newer DriveRun with the same lease replaces
     an older one, which ends with ABORTED `DISCONNECTED`. If the run ends elsewhere, `finished` comes with
     its terminal, then RUN_FINISHED. A broken stream does not end the run: the lease decides.
-    Errors: LEASE_LOST, RUN_FINISHED, RUN_SEQUENCE_GAP, LOG_FULL, DRAINING.
+    Errors: LEASE_LOST, RUN_FINISHED, RUN_SEQUENCE_GAP, INPUT_NOT_FOUND, LOG_FULL, DRAINING.
     """
     PublishEvents: _aio.UnaryUnaryMultiCallable[_runner_service_pb2.PublishEventsRequest, _runner_service_pb2.PublishEventsResponse]  # type: ignore[assignment]
     """Publishes events of a run: all of them, or none. Counts as a heartbeat.
-    Errors: LEASE_LOST, RUN_FINISHED, RUN_SEQUENCE_GAP, LOG_FULL, LIMIT_EXCEEDED.
+    Errors: LEASE_LOST, RUN_FINISHED, RUN_SEQUENCE_GAP, INPUT_NOT_FOUND, LOG_FULL, LIMIT_EXCEEDED.
     """
     HeartbeatRun: _aio.UnaryUnaryMultiCallable[_runner_service_pb2.HeartbeatRunRequest, _runner_service_pb2.HeartbeatRunResponse]  # type: ignore[assignment]
-    """Says that the runner is alive, and hears what it should do. Errors: LEASE_LOST, RUN_FINISHED."""
+    """Says that the runner is alive, and hears what it should do.
+    Errors: LEASE_LOST, RUN_FINISHED, INTERRUPT_NOT_FOUND, INPUT_NOT_FOUND.
+    """
     FinishRun: _aio.UnaryUnaryMultiCallable[_runner_service_pb2.FinishRunRequest, _runner_service_pb2.FinishRunResponse]  # type: ignore[assignment]
     """Reports how the run ended. Repeating it is safe: the first terminal stands. Errors: LEASE_LOST."""
     ReleaseRun: _aio.UnaryUnaryMultiCallable[_runner_service_pb2.ReleaseRunRequest, _runner_service_pb2.ReleaseRunResponse]  # type: ignore[assignment]
-    """Gives a run back for another runner, as long as nothing was published. If the run was being interrupted
-    it ends instead. Errors: LEASE_LOST, RUN_FINISHED, INVALID_TRANSITION, LOG_FULL.
+    """Gives a run back for another runner, as long as nothing was published and no input was taken. If the run was being
+    interrupted it ends instead. Errors: LEASE_LOST, RUN_FINISHED, INVALID_TRANSITION, LOG_FULL.
     """
 
 class RunnerServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -127,7 +131,7 @@ class RunnerServiceServicer(metaclass=_abc_1.ABCMeta):
         without waiting; an acknowledgement covers all before it. A newer DriveRun with the same lease replaces
         an older one, which ends with ABORTED `DISCONNECTED`. If the run ends elsewhere, `finished` comes with
         its terminal, then RUN_FINISHED. A broken stream does not end the run: the lease decides.
-        Errors: LEASE_LOST, RUN_FINISHED, RUN_SEQUENCE_GAP, LOG_FULL, DRAINING.
+        Errors: LEASE_LOST, RUN_FINISHED, RUN_SEQUENCE_GAP, INPUT_NOT_FOUND, LOG_FULL, DRAINING.
         """
 
     @_abc_1.abstractmethod
@@ -137,7 +141,7 @@ class RunnerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_runner_service_pb2.PublishEventsResponse, _abc.Awaitable[_runner_service_pb2.PublishEventsResponse]]:
         """Publishes events of a run: all of them, or none. Counts as a heartbeat.
-        Errors: LEASE_LOST, RUN_FINISHED, RUN_SEQUENCE_GAP, LOG_FULL, LIMIT_EXCEEDED.
+        Errors: LEASE_LOST, RUN_FINISHED, RUN_SEQUENCE_GAP, INPUT_NOT_FOUND, LOG_FULL, LIMIT_EXCEEDED.
         """
 
     @_abc_1.abstractmethod
@@ -146,7 +150,9 @@ class RunnerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _runner_service_pb2.HeartbeatRunRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_runner_service_pb2.HeartbeatRunResponse, _abc.Awaitable[_runner_service_pb2.HeartbeatRunResponse]]:
-        """Says that the runner is alive, and hears what it should do. Errors: LEASE_LOST, RUN_FINISHED."""
+        """Says that the runner is alive, and hears what it should do.
+        Errors: LEASE_LOST, RUN_FINISHED, INTERRUPT_NOT_FOUND, INPUT_NOT_FOUND.
+        """
 
     @_abc_1.abstractmethod
     def FinishRun(
@@ -162,8 +168,8 @@ class RunnerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _runner_service_pb2.ReleaseRunRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_runner_service_pb2.ReleaseRunResponse, _abc.Awaitable[_runner_service_pb2.ReleaseRunResponse]]:
-        """Gives a run back for another runner, as long as nothing was published. If the run was being interrupted
-        it ends instead. Errors: LEASE_LOST, RUN_FINISHED, INVALID_TRANSITION, LOG_FULL.
+        """Gives a run back for another runner, as long as nothing was published and no input was taken. If the run was being
+        interrupted it ends instead. Errors: LEASE_LOST, RUN_FINISHED, INVALID_TRANSITION, LOG_FULL.
         """
 
 def add_RunnerServiceServicer_to_server(servicer: RunnerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
