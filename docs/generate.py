@@ -31,7 +31,6 @@ from sessionplane.domain.routing import ROUTES, Column
 from sessionplane.domain.runs import RunCause, RunState
 from sessionplane.domain.sessions import SessionCause, SessionState
 from sessionplane.domain.streams import RESUMABLE, ClosingReason
-from sessionplane.rpc.guard import NOT_SERVED_YET
 from sessionplane.rpc.server import SERVICES
 from sessionplane.rpc.status import CLOSINGS, CODES, RETRY_AFTER_S
 from sessionplane.settings import PREFIX, Settings, variables
@@ -144,7 +143,7 @@ def rpcs() -> str:
     """Every RPC that is served, with the first sentence of its comment and the refusals that its comment names."""
     parts = []
     for service in SERVICES:
-        rows = [_rpc(method) for method in service.methods if method.name not in NOT_SERVED_YET]
+        rows = [_rpc(method) for method in service.methods]
         parts += [f"### {service.name}", first_sentence(COMMENTS[service.name])]
         parts += [table(("RPC", "Kind", "What it does", "Refusals to expect"), rows)]
     return "\n\n".join(parts)

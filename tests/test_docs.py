@@ -20,7 +20,6 @@ from sessionplane.cli.root import root
 from sessionplane.domain import errors
 from sessionplane.domain.limits import meanings
 from sessionplane.domain.routing import Verb
-from sessionplane.rpc.guard import NOT_SERVED_YET
 from sessionplane.rpc.server import SERVICES
 from sessionplane.settings import PREFIX, variables
 from tests.support.blocks import Block, Shown, blocks
@@ -199,7 +198,7 @@ def unnamed(names: Iterable[str], form: str) -> list[str]:
 def test_everything_has_its_place_in_the_docs() -> None:
     """Every RPC, reason, bound, setting, verb and command is named."""
     served = (method.name for service in SERVICES for method in service.methods)
-    assert unnamed((name for name in served if name not in NOT_SERVED_YET), "`{}`") == []
+    assert unnamed(served, "`{}`") == []
     assert unnamed((error.reason for error in errors.leaves()), "`{}`") == []
     assert unnamed(meanings(), "`{}`") == []
     bounds = {f"{PREFIX}LIMITS__{name.upper()}" for name in meanings()}

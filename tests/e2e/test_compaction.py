@@ -189,7 +189,10 @@ async def test_a_stream_that_is_overtaken_ends_with_the_floor_s_token(tmp_path: 
             grpc.StatusCode.OUT_OF_RANGE,
             "TOKEN_COMPACTED",
         )
-        assert parse_resume_token(stream.refusal.metadata["floor_token"]).sequence == floor
+        # It may end between two steps of the compaction, with the floor as it was then.
+        assert (
+            len(stream.events) < parse_resume_token(stream.refusal.metadata["floor_token"]).sequence <= floor
+        )
         assert [event.sequence for event in stream.events] == list(range(1, len(stream.events) + 1))
 
 

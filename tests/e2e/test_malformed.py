@@ -10,7 +10,6 @@ import pytest
 import pytest_asyncio
 from google.protobuf.descriptor import MethodDescriptor
 
-from sessionplane.rpc.guard import NOT_SERVED_YET
 from sessionplane.v1 import admin_service_pb2, run_pb2, runner_service_pb2, session_service_pb2
 from sessionplane.v1.session_pb2 import SessionRef
 from tests.support.refusals import refused
@@ -24,7 +23,7 @@ KIB = 1024
 REQUEST_MAX = 1024 * KIB + 64 * KIB
 TRANSPORT_MAX = 8 * 1024 * KIB
 
-ALL_METHODS = [
+METHODS = [
     method
     for file, service in (
         (session_service_pb2, "SessionService"),
@@ -33,7 +32,6 @@ ALL_METHODS = [
     )
     for method in file.DESCRIPTOR.services_by_name[service].methods
 ]
-METHODS = [method for method in ALL_METHODS if method.name not in NOT_SERVED_YET]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -127,11 +125,3 @@ async def test_an_unknown_method_is_unimplemented(server: Served) -> None:
     """What is not there is said to be not there."""
     refusal = await refused(server.wire.channel.unary_unary("/sessionplane.v1.SessionService/Nothing")(b""))
     assert refusal.code == grpc.StatusCode.UNIMPLEMENTED
-
-
-async def test_a_method_that_is_not_served_yet_is_unimplemented(server: Served) -> None:
-    """What the protos promise and the server cannot do is refused as such, whatever is sent."""
-    for method in ALL_METHODS:
-        if method.name in NOT_SERVED_YET:
-            refusal = await refused(_send(server.wire, method, b""))
-            assert refusal.code == grpc.StatusCode.UNIMPLEMENTED, method.name

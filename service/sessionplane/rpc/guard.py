@@ -1,9 +1,8 @@
 """What stands between the transport and the handlers: parse, admit, translate errors.
 
 It does the work of interceptors without being one, since grpc.aio's cost tens of microseconds a call. Every method of
-every service is registered here but those of `NOT_SERVED_YET`, so none can go without it. A request that cannot be
-parsed reaches the guard as the error that it is, because a deserializer that raises would leak the parser's text with
-status UNKNOWN.
+every service is registered here, so none can go without it. A request that cannot be parsed reaches the guard as the
+error that it is, because a deserializer that raises would leak the parser's text with status UNKNOWN.
 """
 
 from __future__ import annotations
@@ -23,9 +22,6 @@ from sessionplane.domain.limits import Limits
 from sessionplane.rpc.status import abort, incident, status_of
 
 Context = grpc.aio.ServicerContext[Any, Any]
-
-NOT_SERVED_YET: frozenset[str] = frozenset()
-"""Methods that the protos have and no handler does: gRPC answers UNIMPLEMENTED, and the docs leave them out."""
 
 M = TypeVar("M", bound=Message)
 
@@ -87,7 +83,6 @@ def generic_handler(
             method, getattr(servicer, _snake(method.name)), gate, limits, raw=method.name in raw
         )
         for method in service.methods
-        if method.name not in NOT_SERVED_YET
     }
     return grpc.method_handlers_generic_handler(service.full_name, handlers)
 
