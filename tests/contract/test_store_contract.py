@@ -627,7 +627,16 @@ class TestInputs:
 
         assert waiting() == [-1, 5, 7]
         assert waiting(after=-1) == [5, 7]
-        assert waiting(after=-1, limit=1) == [5]
+
+    async def test_waiting_inputs_come_as_far_as_they_fit(self, store: Store) -> None:
+        """No more bytes than are wanted, but one larger input comes alone."""
+        await add(store, session(1), run(1), *(injected(each, input=b"12345") for each in (1, 2, 3)))
+
+        def waiting(bytes_max: int) -> list[int]:
+            found = store.read(lambda tx: tx.waiting_inputs(run(1), bytes_max=bytes_max))
+            return [each.place for each in found]
+
+        assert [waiting(bytes_max) for bytes_max in (0, 9, 10, 15)] == [[1], [1], [1, 2], [1, 2, 3]]
 
     async def test_the_last_ids_of_a_stage_are_told(self, store: Store) -> None:
         """By place, and of too many the last."""

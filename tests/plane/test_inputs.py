@@ -11,6 +11,7 @@ import pytest
 from sessionplane.domain.errors import (
     InputNotFound,
     InvalidTransition,
+    LogFull,
     RunFinished,
     RunIdReused,
     RunNotFound,
@@ -421,6 +422,20 @@ async def test_what_waits_and_what_goes_first_have_one_bound(tmp_path: Path) -> 
         await bench.finish(active.run_id)
         await bench.inject()
         await bench.refused(RunQueueFull, bench.inject())
+
+
+async def test_a_full_log_is_given_no_inputs(tmp_path: Path) -> None:
+    """What a run is given is a part of its log: beyond the reserve it is LOG_FULL, and the end is accepted, with what
+    came back.
+    """
+    bounds = {"log_events_max": 4, "log_reserve_events_max": 2}
+    async with open_bench(tmp_path / "plane.db", **bounds) as bench:
+        active = await bench.running()
+        await bench.inject("", "one")
+        await bench.inject("", "two")
+        await bench.refused(LogFull, bench.inject())
+        await bench.finish(active.run_id)
+        assert [bench.run(each).state for each in ("one", "two")] == [RunState.PENDING, RunState.QUEUED]
 
 
 async def test_an_input_is_an_interaction(bench: Bench) -> None:

@@ -43,20 +43,12 @@ def to_hand_out(tx: ReadTx, run: Run, context: Context) -> Sequence[Input]:
     """Return what the run's runner is given in one answer: oldest first, as much as fits, at least one."""
     if not run.injected:
         return ()
-    waiting = tx.waiting_inputs(run)
-    handed: list[Input] = []
-    room = context.limits.command_inputs_bytes_max
-    for each in waiting:
-        room -= len(each.input)
-        if handed and room < 0:
-            break
-        handed.append(each)
-    return handed
+    return tx.waiting_inputs(run, bytes_max=context.limits.command_inputs_bytes_max)
 
 
 def next_to_hand_out(tx: ReadTx, run: Run, *, after: int | None) -> Input | None:
     """Return the oldest input that waits for the run behind a place; None if none does."""
-    waiting = tx.waiting_inputs(run, after=after, limit=1) if run.injected else ()
+    waiting = tx.waiting_inputs(run, after=after, bytes_max=0) if run.injected else ()
     return waiting[0] if waiting else None
 
 

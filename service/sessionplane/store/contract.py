@@ -139,9 +139,11 @@ class ReadTx(Protocol):
     def input(self, namespace: str, input_id: str) -> Input | None:
         """Return the input that was injected under this id, whatever became of it; None for any other id."""
 
-    def waiting_inputs(self, run: Run, *, after: int | None = None, limit: int | None = None) -> list[Input]:
-        """Return what was injected into the run and is still RECORDED, by place, strictly behind the given one: at
-        most `limit`, or all.
+    def waiting_inputs(
+        self, run: Run, *, after: int | None = None, bytes_max: int | None = None
+    ) -> list[Input]:
+        """Return what was injected into the run and is still RECORDED, by place, strictly behind the given one: all of
+        it, or no more bytes than `bytes_max` except that a single larger one comes alone.
         """
 
     def input_ids(self, run: Run, stage: InputStage, *, limit: int) -> list[str]:

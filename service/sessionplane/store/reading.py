@@ -167,12 +167,19 @@ class SqliteReadTx:
         row = self._row(sql.INPUT, (namespace, input_id))
         return None if row is None else rows.injected_of(row)
 
-    def waiting_inputs(self, run: Run, *, after: int | None = None, limit: int | None = None) -> list[Input]:
+    def waiting_inputs(
+        self, run: Run, *, after: int | None = None, bytes_max: int | None = None
+    ) -> list[Input]:
         behind = -_INTEGER_MAX if after is None else after
-        found = self._query(
-            sql.WAITING_INPUTS, (run.namespace, run.run_id, behind, -1 if limit is None else limit)
-        )
-        return [rows.injected_of(row) for row in found.fetchall()]
+        room = _INTEGER_MAX if bytes_max is None else bytes_max
+        found: list[Input] = []
+        with closing(self._query(sql.WAITING_INPUTS, (run.namespace, run.run_id, behind))) as waiting:
+            for each in map(rows.injected_of, waiting):
+                room -= len(each.input)
+                if found and room < 0:
+                    break
+                found.append(each)
+        return found
 
     def input_ids(self, run: Run, stage: InputStage, *, limit: int) -> list[str]:
         found = self._query(sql.INPUT_IDS, (run.namespace, run.run_id, stage.value, limit))

@@ -225,7 +225,7 @@ INPUT = f"SELECT {_INPUT} FROM inputs WHERE namespace = ? AND input_id = ? AND s
 # What was injected into a run and waits for it, behind a place.
 WAITING_INPUTS = (
     f"SELECT {_INPUT} FROM inputs WHERE namespace = ? AND run_id = ? AND spec <> '' AND stage = 'RECORDED'"
-    " AND place > ? ORDER BY place LIMIT ?"
+    " AND place > ? ORDER BY place"
 )
 # The ids of what was injected into a run, of one stage, last place first.
 INPUT_IDS = (
