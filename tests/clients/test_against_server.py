@@ -17,6 +17,7 @@ from sessionplane.v1 import run_pb2
 from sessionplane.v1 import session_service_pb2 as service
 from sessionplane.v1.event_pb2 import Event
 from sessionplane.v1.runner_service_pb2 import HeartbeatRunRequest
+from sessionplane.v1.session_pb2 import Session, SessionRef
 from sessionplane_client import Backoff, Claim, Client, LeaseLost, RunFinished, RunInProgress
 
 BRISK = Backoff(first_s=0.02, max_s=0.1, attempts_max=None)
@@ -299,3 +300,24 @@ async def test_stop_and_do_this_instead(client: Client) -> None:
     assert [run.run_id async for run in client.list_runs(key="k", states=states)] == [waits.run.run_id]
     spec = run_pb2.RunSpec(pool="agents")
     assert (await client.interrupt(key="new", follow_up=spec)).follow_up_run.pool == "agents"
+
+
+async def test_a_watch_outlives_a_restart(server: Server, client: Client) -> None:
+    """Whoever keeps a copy of the sessions has them all, though the server was away in between."""
+    await client.resolve(key="a")
+    copy: dict[str, str] = {}
+    async with client.watch_sessions() as watch, asyncio.timeout(20):
+        async for item in watch:
+            if isinstance(item, Session):
+                copy[item.session_id] = item.key
+            else:
+                copy.pop(item.session_id)
+            if set(copy.values()) == {"agent:main:a"}:
+                await server.restart()
+                await client.resolve(key="b")
+                await client.session_service.DeleteSession(
+                    service.DeleteSessionRequest(session=SessionRef(key="a"))
+                )
+            elif set(copy.values()) == {"agent:main:b"}:
+                break
+    assert watch.caught_up

@@ -30,6 +30,7 @@ class Scripted:
         self.requests: list[tuple[str, Message]] = []
         self.answers: dict[str, Any] = {}
         self.streams: deque[Script] = deque()
+        self.watches: deque[Script] = deque()
         self.drives: deque[Script] = deque()
         self.ended = asyncio.Queue[str]()  # a method's name for each streaming call that is over
         self.port = 0
@@ -61,6 +62,14 @@ class Scripted:
             await self.streams.popleft()(request, context)
         finally:
             self.ended.put_nowait("StreamEvents")
+
+    async def WatchSessions(self, request: Message, context: grpc.aio.ServicerContext) -> None:  # noqa: N802
+        """Runs the next script of `watches` with the request and the context."""
+        self.requests.append(("WatchSessions", request))
+        try:
+            await self.watches.popleft()(request, context)
+        finally:
+            self.ended.put_nowait("WatchSessions")
 
     async def DriveRun(self, _: object, context: grpc.aio.ServicerContext) -> None:  # noqa: N802
         """Runs the next script of `drives` with the context, from which it reads and to which it writes."""

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         SessionPlaneError,
         StoreReplaced,
         StreamGap,
+        SubscriberNotFound,
         TokenCompacted,
         TokenInvalid,
         Unavailable,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from .inputs import Input, Inputs
     from .runner import Claim, Runner
     from .stream import EventStream
+    from .watch import SessionWatch
 
 __all__ = [
     "Backoff",
@@ -56,8 +58,10 @@ __all__ = [
     "SessionEnded",
     "SessionNotFound",
     "SessionPlaneError",
+    "SessionWatch",
     "StoreReplaced",
     "StreamGap",
+    "SubscriberNotFound",
     "TokenCompacted",
     "TokenInvalid",
     "Unavailable",
@@ -71,6 +75,7 @@ _ELSEWHERE = {
     "Claim": "runner",
     "Runner": "runner",
     "EventStream": "stream",
+    "SessionWatch": "watch",
 }
 
 

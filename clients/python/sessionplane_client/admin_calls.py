@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 
 from sessionplane.v1 import admin_service_pb2 as admin
 
@@ -20,6 +20,31 @@ class AdminCalls(Connection):
     async def server_info(self) -> admin.GetServerInfoResponse:
         """Says what the server is and which bounds it keeps."""
         return await self._unary(self.admin_service.GetServerInfo, admin.GetServerInfoRequest())
+
+    async def subscribers(
+        self,
+        *,
+        key: str | None = None,
+        session_id: str | None = None,
+        agent: str = "",
+        page_size: int = 0,
+    ) -> AsyncIterator[admin.Subscriber]:
+        """Iterates over the open streams, oldest first: of one session if it is named, else all."""
+        request = admin.ListSubscribersRequest(page_size=page_size)
+        if key is not None or session_id is not None:
+            request.session.CopyFrom(wire.session_ref(key=key, session_id=session_id, agent=agent))
+        while True:
+            page = await self._unary(self.admin_service.ListSubscribers, request)
+            for subscriber in page.subscribers:
+                yield subscriber
+            request.page_token = page.next_page_token
+            if not request.page_token:
+                return
+
+    async def disconnect(self, subscriber_id: str) -> None:
+        """Ends one open stream; its subscriber may come back. Raises SubscriberNotFound."""
+        request = admin.DisconnectSubscriberRequest(subscriber_id=subscriber_id)
+        await self._unary(self.admin_service.DisconnectSubscriber, request)
 
     async def check_invariants(
         self, names: Sequence[str] = (), *, timeout_s: float = 3_600

@@ -92,12 +92,18 @@ class RunQueueFull(SessionPlaneError, reason="RUN_QUEUE_FULL"):
     """Too many runs wait in the session."""
 
 
+class SubscriberNotFound(SessionPlaneError, reason="SUBSCRIBER_NOT_FOUND"):
+    """There is no such open stream."""
+
+
 class TokenInvalid(SessionPlaneError, reason="TOKEN_INVALID"):
     """The resume token is not one of this session."""
 
 
 class TokenCompacted(SessionPlaneError, reason="TOKEN_COMPACTED"):
-    """Events after the resume token were removed by retention; `metadata` has the oldest token that works."""
+    """What came after the resume token was removed by retention. For a stream of events `metadata` has the oldest token
+    that works, as `floor_token`; a watch begins again without one.
+    """
 
 
 class StoreReplaced(SessionPlaneError, reason="STORE_REPLACED"):

@@ -1,20 +1,22 @@
-"""Events: how a client follows and lists them."""
+"""What a client follows: events, and the sessions themselves; and how it lists events."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from sessionplane.v1 import session_service_pb2 as service
 from sessionplane.v1.event_pb2 import Event, EventKind
 
 from .backoff import Backoff
 from .connection import Connection, only
-from .stream import EventStream, OnProgress, OnReconnect
+from .following import OnReconnect
+from .stream import EventStream, OnProgress
+from .watch import SessionWatch
 from .wire import duration, session_ref
 
 
 class EventCalls(Connection):
-    """The calls of a client that are about events."""
+    """The calls of a client that are about events, and the watch."""
 
     def stream(
         self,
@@ -70,6 +72,28 @@ class EventCalls(Connection):
             backoff=backoff or self._backoff,
             on_reconnect=on_reconnect,
             on_progress=on_progress,
+        )
+
+    def watch_sessions(
+        self,
+        *,
+        show_internal: bool = False,
+        resume_token: str = "",
+        subscriber_name: str = "",
+        backoff: Backoff | None = None,
+        on_reconnect: OnReconnect | None = None,
+        on_caught_up: Callable[[], None] | None = None,
+    ) -> SessionWatch:
+        """Follows the sessions of the namespace; see SessionWatch. Hidden ones only with `show_internal`."""
+        request = service.WatchSessionsRequest(
+            show_internal=show_internal, resume_token=resume_token, subscriber_name=subscriber_name
+        )
+        return SessionWatch(
+            self._open(self.session_service.WatchSessions),
+            request,
+            backoff=backoff or self._backoff,
+            on_reconnect=on_reconnect,
+            on_caught_up=on_caught_up,
         )
 
     async def list_events(
