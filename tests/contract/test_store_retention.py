@@ -8,13 +8,14 @@ from collections.abc import Callable
 import pytest
 
 from sessionplane.domain.errors import TokenCompacted
-from sessionplane.domain.events import Entry, Fold, Place
-from sessionplane.domain.runs import Run, RunFailure, RunState
-from sessionplane.domain.sessions import Session, SessionState
+from sessionplane.domain.events import Fold, Place
+from sessionplane.domain.runs import RunFailure, RunState
+from sessionplane.domain.sessions import SessionState
 from sessionplane.domain.tokens import parse_resume_token, stamp
 from sessionplane.store import codec
 from sessionplane.store.contract import Extent, Floor, Store, Tx
 from sessionplane.v1.run_pb2 import Payload
+from tests.support.contract import ALL, ONE, START, add, change_number, log, say
 from tests.support.values import (
     NAMESPACE,
     NOW_MS,
@@ -29,49 +30,12 @@ from tests.support.values import (
     terminal,
 )
 
-ONE, TWO = session_id(1), session_id(2)
-START = Place(0, b"")
-ALL = {"limit": 1_000, "bytes_max": 1 << 20}
-
-
-async def add(store: Store, *values: Session | Run) -> None:
-    """Commit sessions and runs."""
-
-    def use_case(tx: Tx) -> None:
-        for value in values:
-            if isinstance(value, Session):
-                tx.add_session(value)
-            else:
-                tx.add_run(value)
-
-    await store.submit(use_case)
-
-
-async def say(store: Store, *texts: str) -> None:
-    """Commit deltas of run 1 in session 1."""
-
-    def use_case(tx: Tx) -> None:
-        for text in texts:
-            tx.append(ONE, delta(text), at_ms=NOW_MS, run_id=run(1).run_id)
-
-    await store.submit(use_case)
-
-
-def log(store: Store, after: Place = START) -> list[Entry]:
-    """Return the log of session 1 behind a place."""
-    return store.read(lambda tx: tx.entries(ONE, after=after, **ALL))
+TWO = session_id(2)
 
 
 def floor_of(store: Store) -> Place:
     """Return where the log of session 1 begins."""
     return store.read(lambda tx: tx.floor(ONE)).place
-
-
-def change_number(store: Store) -> int:
-    """Return the change number of session 1."""
-    found = store.read(lambda tx: tx.session(NAMESPACE, ONE))
-    assert found is not None
-    return found.change_number
 
 
 async def refused(store: Store, use_case: Callable[[Tx], object], error: type[Exception]) -> None:
