@@ -6,61 +6,42 @@ logs without a gap, at most one run past QUEUED in a session, one terminal for e
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Coroutine, Sequence
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import invariant, precondition, rule
 
 from sessionplane.domain.errors import SessionPlaneError
 from sessionplane.domain.events import Place
 from sessionplane.domain.interrupts import InterruptMode
-from sessionplane.domain.limits import Limits
 from sessionplane.domain.runs import RunOutcome, RunPolicy
-from sessionplane.domain.sessions import Session
+from sessionplane.domain.sessions import Session, Visibility
 from sessionplane.store import codec
 from sessionplane.v1.event_pb2 import Event
 from sessionplane.v1.session_pb2 import SessionState
-from tests.support.model import (
+from tests.support.machines import KEYS, NUMBERS, KeyMachine
+from tests.support.model_rows import (
     CLOSE_MS,
-    FIRST_MAX,
     GRACE_MS,
     LEASE_MS,
-    LINE_MAX,
-    LINGER_MS,
-    QUIET_MS,
     RUN_MS,
     START_MS,
     SUSPEND_MS,
     SWEEP_MS,
     Answer,
-    Model,
+    ModelSession,
 )
-from tests.support.planes import Bench, spec
+from tests.support.planes import NAMESPACE, ref, spec
 from tests.support.rows import broken
 from tests.support.story import check_log, ending, terminals
 
-T = TypeVar("T")
-
 pytestmark = pytest.mark.timeout(900)  # a failure is made small before it is shown
 
-LIMITS = Limits(
-    run_queue_max=LINE_MAX,
-    run_first_max=FIRST_MAX,
-    interrupt_grace_ms_default=GRACE_MS,
-    detach_linger_ms=LINGER_MS,
-    sweep_ms=SWEEP_MS,
-    detached_ttl_ms=QUIET_MS,
-)
-POLICIES = st.sampled_from([*RunPolicy, RunPolicy.ENQUEUE, RunPolicy.INJECT, RunPolicy.INJECT])
-KEYS = st.sampled_from(["a", "b"])
-NUMBERS = st.integers(0, 30)
 CLAIMED = ("RUNNING", "INTERRUPTING")
+POLICIES = st.sampled_from([*RunPolicy, RunPolicy.ENQUEUE, RunPolicy.INJECT, RunPolicy.INJECT])
 TEXTS = st.lists(st.sampled_from(["a", "é", "🙂 "]), max_size=3)
 CROWDS = st.sampled_from(["nobody", "runner", "runner+line"])
 OUTCOMES = st.sampled_from([RunOutcome.SUCCEEDED, RunOutcome.FAILED, RunOutcome.INTERRUPTED])
@@ -74,67 +55,12 @@ def has_unfinished(machine: PlaneMachine) -> bool:
     return any(run.state != "FINISHED" for run in machine.model.runs.values())
 
 
-class PlaneMachine(RuleBasedStateMachine):
-    """Drives a plane and the model alike."""
-
-    @initialize()
-    def open(self) -> None:
-        self.folder = TemporaryDirectory()
-        self.loop = asyncio.new_event_loop()
-        self.bench = Bench(Path(self.folder.name) / "plane.db", LIMITS)
-        self.model = Model()
-        self.started = 0
-        self.wait(self._open())
-        self.start("a")
-
-    async def _open(self) -> None:
-        self.bench.open()
-        await self.bench.plane.start()
-
-    def teardown(self) -> None:
-        if hasattr(self, "bench"):
-            self.wait(self.bench.store.close())
-            self.loop.close()
-            self.folder.cleanup()
-
-    def wait(self, call: Coroutine[Any, Any, T]) -> T:
-        return self.loop.run_until_complete(call)
-
-    def expect(self, answer: Answer, call: Coroutine[Any, Any, Any]) -> Any:
-        """Make a call that must be answered, or refused without a trace, as the model says."""
-        if isinstance(answer, str):
-            return self.wait(call)
-        return self.wait(self.bench.refused(answer, call))
-
-    def some_run(self, number: int, *states: str) -> tuple[str, str]:
-        """Choose a run, mostly one in these states, with the token that its last runner has."""
-        wanted = [run.run_id for run in self.model.runs.values() if run.state in states]
-        choice = wanted if wanted and number % 5 < 4 else list(self.model.runs)
-        run_id = choice[-1 - number % len(choice)]
-        return run_id, self.bench.tokens.get(run_id, "none")
-
-    @rule(key=KEYS)
-    def resolve(self, key: str) -> None:
-        answer = self.model.resolve(key)
-        assert self.expect(answer, self.bench.resolve(key)).resolution == answer
+class PlaneMachine(KeyMachine):
+    """The calls that are about runs and streams, and what must hold after each call."""
 
     @rule(key=KEYS, policy=POLICIES)
     def start_run(self, key: str, policy: RunPolicy) -> None:
         self.start(key, policy)
-
-    def new_id(self) -> str:
-        self.started += 1
-        return f"run-{self.started}"
-
-    def start(self, key: str, policy: RunPolicy = RunPolicy.ENQUEUE) -> None:
-        run_id = self.new_id()
-        answer = self.model.start(key, run_id, policy.value)
-        call = self.bench.start(
-            key, run_id=run_id, policy=policy, start_timeout_ms=START_MS, run_timeout_ms=RUN_MS
-        )
-        started = self.expect(answer, call)
-        if not isinstance(started, SessionPlaneError):
-            assert (started.disposition, started.input_id) == (answer, run_id)
 
     @precondition(has_unfinished)
     @rule(number=NUMBERS)
@@ -193,7 +119,7 @@ class PlaneMachine(RuleBasedStateMachine):
         self.busy(key, "runner")
         for _ in range(count):
             self.start(key, RunPolicy.INJECT)
-        run = self.model.runs[self.model.sessions[key].lane]
+        run = self.model.runs[self.model.sessions[self.model.keys[key]].lane]
         taken = run.waiting[number % 3 :][:1] if takes else []
         answer = self.model.publish(run.run_id, run.token, ["a"], taken)
         self.expect(answer, self.bench.publish(run.run_id, "a", taken=taken))
@@ -259,7 +185,7 @@ class PlaneMachine(RuleBasedStateMachine):
             return
         for _ in range(len(crowd.split("+"))):
             self.start(key)
-        run_id = self.model.sessions[key].lane
+        run_id = self.model.sessions[self.model.keys[key]].lane
         if self.model.runs[run_id].state == "PENDING":
             self.claim_run(run_id)
             answer = self.model.publish(run_id, self.bench.tokens[run_id], ["a"], [])
@@ -279,16 +205,20 @@ class PlaneMachine(RuleBasedStateMachine):
         view = self.expect(answer, self.bench.close(key, timeout_ms=CLOSE_MS))
         assert isinstance(view, SessionPlaneError) or view.session.state == answer
 
+    @precondition(lambda self: "a" in self.model.keys)
     @rule()
     def attach(self) -> None:
-        self.model.attach("a")
-        self.wait(self.bench.attach(self.bench.session("a").session_id))
+        name = self.model.keys["a"]
+        self.model.attach(name)
+        self.wait(self.bench.attach(self.session_ids[name]))
 
-    @precondition(lambda self: self.model.sessions["a"].attached)
-    @rule()
-    def detach(self) -> None:
-        self.model.detach("a")
-        self.wait(self.bench.detach(self.bench.session("a").session_id))
+    @precondition(lambda self: any(each.attached for each in self.model.sessions.values()))
+    @rule(number=NUMBERS)
+    def detach(self, number: int) -> None:
+        attached = [each.name for each in self.model.sessions.values() if each.attached]
+        name = attached[number % len(attached)]
+        self.model.detach(name)
+        self.wait(self.bench.detach(self.session_ids[name]))
 
     @rule(passing=st.sampled_from([1, 2, 4, 10, "pause", "restart"]), away_ms=st.sampled_from([0, 5_000]))
     def pass_time(self, passing: int | str, away_ms: int) -> None:
@@ -311,7 +241,11 @@ class PlaneMachine(RuleBasedStateMachine):
 
     @invariant()
     def all_is_as_the_model_says(self) -> None:
-        logs = {key: self.check_session(key) for key in self.model.sessions}
+        logs = {each.name: self.check_session(each) for each in self.model.sessions.values()}
+        for key in ("a", "cron:b"):
+            holder = self.bench.plane.read(lambda tx, key=key: tx.session_by_key(NAMESPACE, ref(key).key))
+            expected_id = self.session_ids.get(self.model.keys.get(key, ""), "")
+            assert (holder.session_id if holder else "") == expected_id
         began_ms = self.bench.clock.wall_ms() - self.model.now_ms
         for run_id, expected in self.model.runs.items():
             view = self.bench.view(run_id)
@@ -323,12 +257,15 @@ class PlaneMachine(RuleBasedStateMachine):
             due_ms = expected.due_ms()
             assert run.due_at_ms == (None if due_ms is None else due_ms + began_ms)
             if expected.state == "FINISHED":
-                terminal = self.bench.check_end(run_id, logs[expected.key]).run_terminal
+                terminal = self.bench.check_end(run_id, logs[expected.session]).run_terminal
                 assert (ending(terminal), terminal.output_text) == (expected.ending, expected.text)
 
-    def check_session(self, key: str) -> list[Event]:
+    def check_session(self, expected: ModelSession) -> list[Event]:
         """Hold a session's row, line, lane and log against the model and the promises; return the log."""
-        expected, session = self.model.sessions[key], self.bench.session(key)
+        session_id = self.session_ids[expected.name]
+        session = self.bench.plane.read(lambda tx: tx.session(NAMESPACE, session_id))
+        assert session is not None
+        self.check_succession(expected, session)
         assert (session.state, session.generation) == (expected.state, expected.generation)
         began_ms = self.bench.clock.wall_ms() - self.model.now_ms
         deadline_ms = expected.deadline_ms
@@ -341,11 +278,23 @@ class PlaneMachine(RuleBasedStateMachine):
         log = self.log(session)
         check_log(log)
         self.check_fold(session, log)
-        mine = [run for run in self.model.runs.values() if run.key == key]
+        mine = [run for run in self.model.runs.values() if run.session == expected.name]
         assert len(terminals(log)) == sum(run.state == "FINISHED" for run in mine)
         past = [run.run_id for run in mine if run.state not in {"QUEUED", "FINISHED"}]
         assert past == ([session.active_run_id] if session.active_run_id else [])
         return log
+
+    def check_succession(self, expected: ModelSession, session: Session) -> None:
+        """What people gave it, who sees it, who was there, and whom it has its key from and left it to."""
+        began_ms = self.bench.clock.wall_ms() - self.model.now_ms
+        visited_ms = expected.visited_ms
+        assert session.last_interaction_at_ms == (None if visited_ms is None else visited_ms + began_ms)
+        assert session.started_at_ms == expected.started_ms + began_ms
+        assert (session.visibility is Visibility.INTERNAL) is expected.hidden
+        assert dict(session.labels) == expected.labels
+        assert (session.final, session.deleted_at_ms is not None) == (expected.final, expected.deleted)
+        assert session.previous_session_id == self.session_ids.get(expected.previous, "")
+        assert session.superseded_by == self.session_ids.get(expected.successor, "")
 
     def log(self, session: Session) -> list[Event]:
         """Read the whole log, which checks its chain, and hold it against the head."""

@@ -16,133 +16,78 @@ from sessionplane.domain.errors import (
     RunFinished,
     RunInProgress,
     RunQueueFull,
+    SessionEnded,
+    SessionNotFound,
     SessionPlaneError,
 )
-
-LEASE_MS = 4_000
-GRACE_MS = 3_000
-START_MS = 10_000
-RUN_MS = 30_000
-LINGER_MS = 2_000
-SWEEP_MS = 1_000
-SUSPEND_MS = 5_000
-CLOSE_MS = 3_500
-QUIET_MS = 6_000
-LINE_MAX = 2
-FIRST_MAX = 2
-
-Answer = str | type[SessionPlaneError]
-
-
-@dataclass
-class ModelRun:
-    """One run."""
-
-    run_id: str
-    key: str
-    state: str = "QUEUED"
-    ending: str = ""
-    token: str = ""
-    confirmed: bool = False
-    lease_until_ms: int | None = None
-    pending_ms: int = 0
-    pending_since_ms: int = 0
-    claimed_at_ms: int | None = None
-    grace_until_ms: int | None = None
-    published: int = 0
-    text: str = ""
-    report: str = ""
-    waiting: list[str] = field(default_factory=list)
-    taken: list[str] = field(default_factory=list)
-
-    def due_ms(self) -> int | None:
-        """When the server acts by itself."""
-        moments = []
-        if self.state == "PENDING":
-            moments.append(self.pending_since_ms + START_MS - self.pending_ms)
-        if self.claimed_at_ms is not None and self.state != "FINISHED":
-            moments.append(self.claimed_at_ms + RUN_MS)
-        if self.state == "INTERRUPTING" and self.grace_until_ms is not None:
-            moments.append(self.grace_until_ms)
-        return min(moments, default=None)
+from tests.support.model_keys import ModelKeys
+from tests.support.model_rows import (
+    CLOSE_MS,
+    FIRST_MAX,
+    GRACE_MS,
+    LEASE_MS,
+    LINE_MAX,
+    LINGER_MS,
+    RUN_MS,
+    SUSPEND_MS,
+    SWEEP_MS,
+    Answer,
+    ModelRun,
+    ModelSession,
+)
 
 
 @dataclass
-class ModelSession:
-    """One session. Its line has three parts: what was put first, inputs that came back, and the enqueued."""
-
-    state: str = "CREATED"
-    generation: int = 1
-    lane: str = ""
-    first: list[str] = field(default_factory=list)
-    back: list[str] = field(default_factory=list)
-    enqueued: list[str] = field(default_factory=list)
-    attached: int = 0
-    linger_until_ms: int | None = None
-    deadline_ms: int | None = None
-    quiet_since_ms: int = 0
-    touched_ms: int = 0
-    noted_ms: int = 0
-
-    @property
-    def line(self) -> list[str]:
-        """The runs that wait, in order."""
-        return self.first + self.back + self.enqueued
-
-    def leave_line(self, run_id: str) -> None:
-        """Take a run out of the line."""
-        for part in (self.first, self.back, self.enqueued):
-            if run_id in part:
-                part.remove(run_id)
-
-    def due_ms(self) -> int | None:
-        """When the server acts by itself."""
-        if self.state in {"SUSPENDED", "CLOSING"}:
-            return self.deadline_ms
-        if self.state in {"CREATED", "DETACHED"} and not self.lane and not self.line:
-            return max(self.quiet_since_ms, self.touched_ms) + QUIET_MS
-        return None
-
-
-@dataclass
-class Model:
+class Model(ModelKeys):
     """The whole plane."""
 
-    now_ms: int = 0
-    sessions: dict[str, ModelSession] = field(default_factory=dict)
-    runs: dict[str, ModelRun] = field(default_factory=dict)
     settle_at_ms: int | None = LINGER_MS
     complete_from_ms: int = 0
-    came_back: set[str] = field(default_factory=set)
+    unswept_ms: int = 0
     dropped: int = 0
+    asked: dict[str, tuple[str, str, str]] = field(default_factory=dict)
+    """What was asked of each run and input: where, by which policy, and in which session that was."""
 
-    def resolve(self, key: str) -> Answer:
-        """Find or create the session of a key. That somebody found it is written with the next sweep."""
-        if key in self.sessions:
-            self.sessions[key].noted_ms = self.now_ms
-            return "EXISTING"
-        self.sessions[key] = ModelSession(quiet_since_ms=self.now_ms, touched_ms=self.now_ms)
-        return "CREATED"
+    def start(self, where: str, run_id: str, policy: str = "ENQUEUE") -> Answer:
+        """Start a run, or send an input, in the session that holds a key, or in one by its name."""
+        session = self._find(where)
+        if not isinstance(session, ModelSession):
+            return session
+        answer = self._begin(session, run_id, policy)
+        if isinstance(answer, str):
+            self.asked[run_id] = (where, policy, session.name)
+        return answer
 
-    def start(self, key: str, run_id: str, policy: str = "ENQUEUE") -> Answer:
-        """Start a run, or send an input."""
-        if key not in self.sessions:
-            self.resolve(key)
-        session = self.sessions[key]
+    def _find(self, where: str) -> ModelSession | type[SessionPlaneError]:
+        """Return the session that a user means to run in, by key a new one if it is stale."""
+        by_key = where not in self.sessions
+        session = self.holder(where) if by_key else self.sessions[where]
+        if session is None:
+            return self._create(where, by_user=True, hidden=False)
+        if session.deleted:
+            return SessionNotFound
+        if by_key and session.is_stale(self.now_ms):
+            return self._hand_over(session, by_user=True)
+        return SessionEnded if session.final else session
+
+    def _begin(self, session: ModelSession, run_id: str, policy: str) -> Answer:
         if session.state == "CLOSING":
             self._end_all(session)
         if session.lane:
-            return self._wait(session, key, run_id, policy)
+            return self._wait(session, run_id, policy)
         if session.state == "ENDED":
             session.state, session.generation = "CREATED", session.generation + 1
-            session.quiet_since_ms = self.now_ms
-        session.touched_ms = self.now_ms
-        self.runs[run_id] = ModelRun(run_id, key)
+            session.quiet_since_ms = session.started_ms = self.now_ms
+        self._visit(session)
+        self.runs[run_id] = ModelRun(run_id, session.name)
         session.enqueued.append(run_id)
         self._promote(session)
         return "PENDING"
 
-    def _wait(self, session: ModelSession, key: str, run_id: str, policy: str) -> Answer:
+    def _visit(self, session: ModelSession) -> None:
+        session.visited_ms, session.hidden = self.now_ms, False
+
+    def _wait(self, session: ModelSession, run_id: str, policy: str) -> Answer:
         """Do what the policy says while another run has the lane."""
         active = self.runs[session.lane]
         if policy == "REJECT":
@@ -151,11 +96,11 @@ class Model:
             return RunQueueFull
         if policy in {"INTERRUPT", "INJECT"} and self._is_first_full(session):
             return RunQueueFull
-        session.touched_ms = self.now_ms
+        self._visit(session)
         if policy == "INJECT":
             active.waiting.append(run_id)
             return "INJECTED"
-        self.runs[run_id] = ModelRun(run_id, key)
+        self.runs[run_id] = ModelRun(run_id, session.name)
         if policy == "ENQUEUE":
             session.enqueued.append(run_id)
             return "QUEUED"
@@ -170,7 +115,7 @@ class Model:
     def claim(self, run_id: str, token: str) -> Answer:
         """Claim a run; what a claim that must wait gets is `wait`."""
         run = self.runs[run_id]
-        session = self.sessions[run.key]
+        session = self.sessions[run.session]
         if session.state in {"CLOSING", "ENDED"}:
             return "declined"
         if run.state == "QUEUED" or (run.state in {"RUNNING", "INTERRUPTING"} and not run.confirmed):
@@ -198,14 +143,14 @@ class Model:
                 run.waiting.remove(input_id)
                 run.taken.append(input_id)
         if texts:
-            self._first_event(self.sessions[run.key])
+            self._first_event(self.sessions[run.session])
         run.published += len(texts)
         run.text += "".join(texts)
         return "heard"
 
     def _was_given(self, run: ModelRun, input_id: str) -> bool:
         """An input that came back from a run of the session is passed over; whoever was handed it could not know."""
-        came_back = self.runs[input_id].key == run.key if input_id in self.came_back else False
+        came_back = self.runs[input_id].session == run.session if input_id in self.came_back else False
         return input_id in run.waiting or input_id in run.taken or came_back
 
     def finish(self, run_id: str, token: str, outcome: str) -> Answer:
@@ -215,7 +160,7 @@ class Model:
             return LeaseLost
         if run.state == "FINISHED":
             return "DUPLICATE" if run.report == outcome else "SUPERSEDED"
-        self._first_event(self.sessions[run.key])
+        self._first_event(self.sessions[run.session])
         run.report = outcome
         self._end(run, f"{outcome}/RUNNER")
         return "RECORDED"
@@ -234,6 +179,8 @@ class Model:
     def interrupt(self, run_id: str, *, force: bool) -> Answer:
         """Ask that a run stop."""
         run = self.runs[run_id]
+        if self.sessions[run.session].deleted:
+            return SessionNotFound
         if run.state == "FINISHED":
             return "NO_OP"
         if run.state in {"QUEUED", "PENDING"}:
@@ -246,38 +193,39 @@ class Model:
 
     def interrupt_key(self, key: str, *, force: bool, drop: bool = False, follow_up: str = "") -> Answer:
         """Ask that the active run of a session stop, that what waits be dropped, and that something else be done."""
-        if key not in self.sessions and not follow_up:
+        session = self.holder(key)
+        if session is None and not follow_up:
             return KeyNotBound
-        if key not in self.sessions:
-            self.resolve(key)
-        session = self.sessions[key]
+        session = session or self._create(key, by_user=True, hidden=False)
         lane, in_line = session.lane, session.state not in {"CLOSING", "ENDED"}
         if follow_up and in_line and lane and not drop and self._is_first_full(session):
             return RunQueueFull
         self.dropped = self._end_line(session, "INTERRUPTED/INTERRUPT") if drop else 0
         if follow_up and in_line and lane:
-            session.touched_ms = self.now_ms
-            self.runs[follow_up] = ModelRun(follow_up, key)
+            self._visit(session)
+            self.runs[follow_up] = ModelRun(follow_up, session.name)
             session.first.insert(0, follow_up)
         answer = self.interrupt(lane, force=force) if lane else "NO_OP"
         if follow_up and follow_up not in self.runs:
-            self.start(key, follow_up)
+            self._begin(session, follow_up, "ENQUEUE")
+        if follow_up:
+            self.asked[follow_up] = (key, "ENQUEUE", session.name)
         return "COMPLETED" if lane and self.runs[lane].state == "FINISHED" else answer
 
     def suspend(self, key: str) -> Answer:
         """Say that the client goes to the background."""
-        if key not in self.sessions:
+        session = self.holder(key)
+        if session is None:
             return KeyNotBound
-        session = self.sessions[key]
         if session.state in {"ACTIVE", "DETACHED"}:
             session.state, session.deadline_ms = "SUSPENDED", self.now_ms + SUSPEND_MS
         return "SUSPENDED" if session.state == "SUSPENDED" else InvalidTransition
 
     def close(self, key: str) -> Answer:
         """Ask that a session end."""
-        if key not in self.sessions:
+        session = self.holder(key)
+        if session is None:
             return KeyNotBound
-        session = self.sessions[key]
         run = self.runs.get(session.lane)
         claimed = run is not None and run.state in {"RUNNING", "INTERRUPTING"}
         if run is not None and claimed and session.state in {"ACTIVE", "DETACHED", "SUSPENDED"}:
@@ -289,16 +237,16 @@ class Model:
             self._end_all(session)
         return session.state
 
-    def attach(self, key: str) -> None:
+    def attach(self, name: str) -> None:
         """Let one more subscriber come."""
-        session = self.sessions[key]
+        session = self.sessions[name]
         session.attached, session.linger_until_ms = session.attached + 1, None
         if session.state in {"DETACHED", "SUSPENDED"}:
             session.state, session.deadline_ms = "ACTIVE", None
 
-    def detach(self, key: str) -> None:
+    def detach(self, name: str) -> None:
         """Let one of them go."""
-        session = self.sessions[key]
+        session = self.sessions[name]
         session.attached -= 1
         if not session.attached:
             session.linger_until_ms = self.now_ms + LINGER_MS
@@ -306,16 +254,23 @@ class Model:
     def restart(self, away_ms: int) -> None:
         """Stop, be away, and start again: nobody is attached, and every lease is whole."""
         self.now_ms += away_ms
+        self.unswept_ms = 0
         self.settle_at_ms = self.complete_from_ms = self.now_ms + LINGER_MS
         for session in self.sessions.values():
-            session.attached, session.linger_until_ms, session.noted_ms = 0, None, 0
+            session.attached, session.linger_until_ms, session.noted_ms = 0, None, None
         self._grant_all()
+
+    def wait(self, passed_ms: int) -> None:
+        """Let time pass without a sweep."""
+        self.now_ms += passed_ms
+        self.unswept_ms += passed_ms
 
     def sweep(self, passed_ms: int) -> None:
         """Let time pass, and do what is late then."""
-        self.now_ms += passed_ms
-        if passed_ms > 2 * SWEEP_MS:
+        self.wait(passed_ms)
+        if self.unswept_ms > 2 * SWEEP_MS:
             self._grant_all()
+        self.unswept_ms = 0
         self._sweep_runs()
         self._sweep_sessions()
 
@@ -333,7 +288,9 @@ class Model:
 
     def _sweep_sessions(self) -> None:
         for session in self.sessions.values():
-            session.touched_ms, session.noted_ms = max(session.touched_ms, session.noted_ms), 0
+            if session.noted_ms is not None:
+                session.visited_ms = max(session.visited_ms or 0, session.noted_ms)
+            session.noted_ms = None
         for session in self.sessions.values():
             if self._is_over(session.linger_until_ms):
                 session.linger_until_ms = None
@@ -356,7 +313,7 @@ class Model:
                 run.lease_until_ms = self.now_ms + LEASE_MS
 
     def _is_cut(self, run: ModelRun) -> bool:
-        session, due_ms = self.sessions[run.key], run.due_ms()
+        session, due_ms = self.sessions[run.session], run.due_ms()
         if session.state != "CLOSING" or session.deadline_ms is None:
             return False
         return due_ms is None or session.deadline_ms <= due_ms
@@ -414,7 +371,7 @@ class Model:
         run.token, run.confirmed, run.lease_until_ms = "", False, None
 
     def _end(self, run: ModelRun, ending: str) -> None:
-        session = self.sessions[run.key]
+        session = self.sessions[run.session]
         self._return_inputs(session, run)
         run.state, run.ending, run.lease_until_ms = "FINISHED", ending, None
         if run.run_id in session.line:
@@ -426,34 +383,6 @@ class Model:
             session.quiet_since_ms = self.now_ms
             if session.state in {"CREATED", "STARTING", "CLOSING"}:
                 self._leave(session)
-
-    def _leave(self, session: ModelSession) -> None:
-        session.state, session.deadline_ms = "ENDED", None
-
-    def _return_inputs(self, session: ModelSession, run: ModelRun) -> None:
-        for input_id in run.waiting:
-            self.runs[input_id] = ModelRun(input_id, run.key)
-            session.back.append(input_id)
-            self.came_back.add(input_id)
-        run.waiting.clear()
-
-    def _end_line(self, session: ModelSession, ending: str) -> int:
-        if session.lane:
-            self._return_inputs(session, self.runs[session.lane])
-        line = session.line
-        for run_id in line:
-            self.runs[run_id].state, self.runs[run_id].ending = "FINISHED", ending
-            session.leave_line(run_id)
-        return len(line)
-
-    def _end_all(self, session: ModelSession) -> None:
-        self._end_line(session, "REJECTED/SESSION_ENDED")
-        if session.lane:
-            run = self.runs[session.lane]
-            outcome = "REJECTED" if run.state == "PENDING" else "INTERRUPTED"
-            run.state, run.ending, run.lease_until_ms = "FINISHED", f"{outcome}/SESSION_ENDED", None
-            session.lane = ""
-        self._leave(session)
 
     def _promote(self, session: ModelSession) -> None:
         if session.line:
