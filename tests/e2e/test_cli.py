@@ -123,21 +123,6 @@ async def test_stream_ends_with_the_run(start: Start, target: str, command: Comm
     assert ended.out.splitlines()[-1].endswith('end       SUCCEEDED by RUNNER  "hello"')
 
 
-async def test_stream_leaves_a_token_that_goes_on(start: Start, target: str, command: Command) -> None:
-    """Ctrl-C exits with 130 and says how to go on; going on shows only what came later."""
-    await command("resolve", "k")
-    following = await start("stream", "k", target=target)
-    await said(following, "Following")
-    following.send_signal(signal.SIGINT)
-    ended = await end(following)
-    assert ended.code == 130
-    token = ended.err.rpartition("--from ")[2].strip()
-    await command("run", "k", given="later")
-    later = await command("stream", "k", "--from", token, "--until", "caught-up")
-    assert "later" in later.out
-    assert "CREATED (CREATED)" not in later.out
-
-
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 async def test_a_run_that_is_stopped_here_ends_interrupted(
     how: signal.Signals, start: Start, target: str

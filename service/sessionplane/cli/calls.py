@@ -7,6 +7,7 @@ traceback.
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -71,5 +72,9 @@ def _reason(error: SessionPlaneError) -> str:
 async def _with_client(target: str, work: Work) -> int | None:
     from sessionplane_client import Client
 
+    # Who is told to stop leaves what ctrl-C would leave: a token to go on from, say.
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101  a coroutine of asyncio.run
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     async with Client(target) as client:
         return await work(client)

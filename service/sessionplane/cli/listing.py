@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 _PAGE_MAX = 1_000
 _SPAN = re.compile(r"(\d{1,5})([smhd])")
 _UNIT_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
-_SESSION_HEADINGS = ("KEY", "STATE", "RUN", "QUEUED", "ATTACHED", "EVENTS", "CHANGED", "SESSION")
 _RUN_HEADINGS = ("RUN", "STATE", "PLACE", "EVENTS", "INPUTS", "POOL", "STARTED", "ENDED", "HOW")
-_NUMBERS = frozenset({"QUEUED", "ATTACHED", "EVENTS", "PLACE", "INPUTS"})
 
 
 @click.command(
@@ -58,14 +56,27 @@ _NUMBERS = frozenset({"QUEUED", "ATTACHED", "EVENTS", "PLACE", "INPUTS"})
 )
 @click.option("--show-internal", is_flag=True, help="Sessions of internal hand-overs too.")
 @click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True, help="How many at most.")
+@click.option(
+    "--watch", "follow", is_flag=True, help="Stay, and show each change: all sessions, whatever they are."
+)
 @json_option
 @asks_server
-def sessions(*, limit: int, as_lines: bool, show_internal: bool, **asked: Any) -> None:
-    """List sessions, last changed first. What several options ask for holds at once."""
+def sessions(*, limit: int, as_lines: bool, show_internal: bool, follow: bool, **asked: Any) -> None:
+    """List sessions, last changed first. What several options ask for holds at once.
+
+    With --watch it is a table that is always current until ctrl-C, or a line for each change if stdout is no terminal.
+    """
     wanted = filter_text(**asked, now=datetime.now(UTC))
+    if follow and wanted:
+        raise click.UsageError("--watch shows all sessions: of what chooses among them it takes none.")
 
     async def work(client: Client) -> None:
         from . import show
+        from .watching import watch
+
+        if follow:
+            await watch(client, show_internal=show_internal, rows_max=limit, as_lines=as_lines)
+            return
 
         found: list[Session] = []
         pages = client.sessions(
@@ -117,6 +128,7 @@ def runs(
         from sessionplane.v1 import run_pb2
 
         from . import show
+        from .tables import print_table
 
         found: list[Run] = []
         pages = client.list_runs(
@@ -135,7 +147,7 @@ def runs(
             for run in found:
                 click.echo(show.as_json(run))
         elif found:
-            _print_table(_RUN_HEADINGS, [_run_cells(run) for run in found])
+            print_table(_RUN_HEADINGS, [_run_cells(run) for run in found])
         else:
             say("There are no such runs.")
 
@@ -191,46 +203,13 @@ def _moment(since: str, now: datetime) -> str:
 
 
 def _table(found: Iterable[Session]) -> None:
-    rows = [_cells(session) for session in found]
+    from .tables import SESSION_HEADINGS, print_table, session_cells
+
+    rows = [session_cells(session) for session in found]
     if rows:
-        _print_table(_SESSION_HEADINGS, rows)
+        print_table(SESSION_HEADINGS, rows)
     else:
         say("There are no such sessions.")
-
-
-def _print_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False)
-    for heading in headings:
-        table.add_column(heading, overflow="fold", justify="right" if heading in _NUMBERS else "left")
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    console = Console()
-    # Into a pipe a row stays one line, however long.
-    console.print(table) if console.is_terminal else Console(width=1_000).print(table)
-
-
-def _cells(session: Session) -> tuple[str, ...]:
-    from sessionplane.v1 import session_pb2
-
-    from . import show
-
-    marks = [show.word(session_pb2.SessionState, session.state)]
-    marks += ["(final)"] if session.final else []
-    marks += ["(internal)"] if session.visibility == session_pb2.VISIBILITY_INTERNAL else []
-    return (
-        session.key or "-",
-        " ".join(marks),
-        show.short(session.active_run_id) or "-",
-        str(session.queued_run_count),
-        str(session.attached_count),
-        str(session.head_sequence),
-        show.clock(session.update_time),
-        session.session_id,
-    )
 
 
 def _run_cells(run: Run) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from .listing import runs, sessions
 from .run import run
 from .serve import serve
 from .stream import stream
+from .subscribers import disconnect, subscribers
 from .upkeep import backup, check, compact, verify
 
 _HELP = """One key is one session, every run ends exactly once.
@@ -56,6 +57,8 @@ for command in (
     serve,
     resolve,
     sessions,
+    subscribers,
+    disconnect,
     runs,
     stream,
     run,

@@ -11,7 +11,6 @@ import asyncio
 import codecs
 import os
 import platform
-import signal
 import sys
 import threading
 from collections.abc import AsyncIterator
@@ -134,9 +133,6 @@ async def _claim(client: Client, run_id: str, lease_s: float | None) -> Claim | 
 async def _drive(client: Client, claim: Claim, *, as_lines: bool) -> int:
     from sessionplane_client import RunFinished
 
-    task = asyncio.current_task()
-    assert task is not None  # noqa: S101  a coroutine of asyncio.run
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     run = client.run(claim)
     try:
         async with run:

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 import click
 
 from .calls import say, talk
+from .outages import Outage
 from .usage import agent_option, asks_server, examples, json_option, one_of
 
 if TYPE_CHECKING:
-    from sessionplane_client import Client, EventStream, SessionPlaneError
+    from sessionplane_client import Client, EventStream
 
 _UNTIL = click.Choice(["run-end", "session-end", "caught-up"])
 _STARTS = ("oldest", "latest", "active-run")
@@ -64,7 +65,7 @@ def stream(
     async def work(client: Client) -> None:
         from sessionplane.v1 import session_service_pb2 as service
 
-        outage = _Outage()
+        outage = Outage()
         events = client.stream(
             key=key,
             session_id=session_id,
@@ -85,7 +86,7 @@ def stream(
     talk(work)
 
 
-async def _follow(events: EventStream, outage: _Outage, *, as_lines: bool) -> None:
+async def _follow(events: EventStream, outage: Outage, *, as_lines: bool) -> None:
     from . import show
 
     try:
@@ -100,23 +101,6 @@ async def _follow(events: EventStream, outage: _Outage, *, as_lines: bool) -> No
         if events.session is not None:
             say(f"To go on from here: --from {events.token}")
         raise
-
-
-class _Outage:
-    """Tells of a broken stream once, however many attempts it takes to go on."""
-
-    def __init__(self) -> None:
-        self._known = False
-
-    def told(self, error: SessionPlaneError, _: float) -> None:
-        if error.reason == "MAX_AGE":
-            return  # The server renews every stream within the hour: nothing broke.
-        if not self._known:
-            say(f"The stream broke and will go on by itself. {error}")
-        self._known = True
-
-    def over(self, _: object = None) -> None:
-        self._known = False
 
 
 def _enum(choice: str | None) -> str:
