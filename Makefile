@@ -10,7 +10,7 @@ PROTOSET := protos/sessionplane.protoset
 STUBS := service/sessionplane/v1
 FRESH := $(VENV)/generated
 
-# Further arguments for the command behind serve, demo, test, test-slow and bench.
+# Further arguments for the command behind serve, demo, test, test-slow, bench and bench-growth.
 ARGS ?=
 
 # uv works in this .venv, whatever the caller's shell says; its own 30 s are short behind a slow mirror.
@@ -25,7 +25,7 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install serve demo test test-slow lint format proto proto-check fresh-proto docs bench image clean
+.PHONY: help install serve demo test test-slow lint format proto proto-check fresh-proto docs bench bench-growth image clean
 
 help:  ## List the targets (this list).
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/\1|\2/p' Makefile | awk -F'|' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -102,6 +102,10 @@ docs: install  ## Write the generated sections of docs/.
 
 bench: install  ## Measure, floor beside result, in under two minutes.
 	$(BIN)/python benchmarks/run.py $(ARGS)
+
+# Left out of `bench`: it writes a file of several gigabytes first.
+bench-growth: install  ## Measure whether cost grows with the file: ten minutes and 5 GB in /tmp, or ARGS=--quick.
+	$(BIN)/python benchmarks/growth.py $(ARGS)
 
 image:  ## Build the container image sessionplane:dev.
 	docker build --tag sessionplane:dev .

@@ -53,12 +53,13 @@ def machine_cpu_s() -> float:
 
 
 @contextlib.contextmanager
-def sessionplane(folder: Path) -> Iterator[Server]:
-    """Serve a new database in the folder, as an operator would."""
+def sessionplane(folder: Path, name: str = "bench", **limits: int) -> Iterator[Server]:
+    """Serve a database in the folder, a new one unless it is there, as an operator would."""
     command = ["-m", "sessionplane", "serve", "--listen", "127.0.0.1:0", "--log-format", "json"]
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("SESSIONPLANE_")}
+    kept = {each: value for each, value in os.environ.items() if not each.startswith("SESSIONPLANE_")}
+    given = {f"SESSIONPLANE_LIMITS__{limit.upper()}": str(value) for limit, value in limits.items()}
     with _process(
-        [*command, "--db", str(folder / "bench.db")], folder / "server.log", kept | LOG_BOUNDS
+        [*command, "--db", str(folder / f"{name}.db")], folder / f"{name}.log", kept | LOG_BOUNDS | given
     ) as server:
         yield server
 

@@ -18,13 +18,19 @@ import grpc
 
 from samples import Line, Spread, Target
 
-MARKS = re.compile(r"(<!-- benchmarks: results -->\n).*?(<!-- benchmarks: end -->)", re.DOTALL)
 WORSE = 0.9
 """A ratio below this part of an earlier one is worth a warning."""
 BUSY = 0.9
 """A load generator that uses more of a core than this may have been the limit."""
 
-SHOWN = {"ratio": "ratio", "server_us": "server us", "rate": "per s", "p50_ms": "p50 ms", "p99_ms": "p99 ms"}
+SHOWN = {
+    "ratio": "ratio",
+    "cpu_ratio": "CPU ratio",
+    "server_us": "server us",
+    "rate": "per s",
+    "p50_ms": "p50 ms",
+    "p99_ms": "p99 ms",
+}
 COLUMNS = (
     ("workload", 43),
     ("floor/s", 9),
@@ -144,10 +150,11 @@ def markdown(lines: Sequence[Line], command: str, loops_ms: Sequence[float]) -> 
     )
 
 
-def write_docs(page: Path, section: str) -> None:
-    """Put the section into the page, between its marks."""
+def write_docs(page: Path, section: str, name: str = "results") -> None:
+    """Put the section into the page, between the marks of its name."""
+    marked = re.compile(f"(<!-- benchmarks: {name} -->\\n).*?(<!-- benchmarks: end -->)", re.DOTALL)
     text = page.read_text(encoding="utf-8")
-    page.write_text(MARKS.sub(lambda marks: f"{marks[1]}\n{section}\n\n{marks[2]}", text), encoding="utf-8")
+    page.write_text(marked.sub(lambda marks: f"{marks[1]}\n{section}\n\n{marks[2]}", text), encoding="utf-8")
 
 
 def to_json(lines: Sequence[Line], command: str, loops_ms: Sequence[float]) -> dict[str, Any]:
