@@ -225,7 +225,7 @@ class RunQueueFull(SessionPlaneError):
 
 
 class LogFull(SessionPlaneError):
-    """The log of session {session_id} is full ({limit}). Finish the run; its terminal is accepted."""
+    """The log of session {session_id} is full ({limit}), and a run under way holds all of it. Finish that run; its terminal is accepted."""
 
     reason = "LOG_FULL"
 
