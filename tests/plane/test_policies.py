@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import pytest
@@ -10,15 +9,11 @@ import pytest
 from sessionplane.domain.errors import (
     KeyNotBound,
     RequestIdReused,
-    RunIdReused,
-    RunInProgress,
-    RunQueueFull,
     SessionEnded,
     SessionExists,
     SessionPlaneError,
     SessionReplaced,
 )
-from sessionplane.domain.runs import RunDisposition, RunPolicy, RunState
 from sessionplane.domain.sessions import (
     ConflictPolicy,
     EndedPolicy,
@@ -29,27 +24,13 @@ from sessionplane.domain.sessions import (
     Visibility,
 )
 from sessionplane.plane.resolving import Resolved
-from tests.support.planes import KEY, Bench, open_bench, spec
+from tests.support.planes import KEY, Bench, open_bench
+from tests.support.resolving import at_once, ended
 from tests.support.stores import HeldWriter
 from tests.support.story import check_log, ending
 
 REPLACE = ConflictPolicy.REPLACE
-
-
-async def ended(bench: Bench, name: str = KEY) -> str:
-    """A key whose session has ended and keeps it."""
-    started = await bench.start(name)
-    await bench.interrupt(run_id=started.run.run_id)
-    assert bench.session(name).state is SessionState.ENDED
-    return started.view.session.session_id
-
-
-async def at_once(bench: Bench, *asked: Any) -> list[Resolved | BaseException]:
-    """Make calls that all have looked before one of them writes."""
-    async with HeldWriter(bench.store):
-        calls = [asyncio.ensure_future(each) for each in asked]
-        await asyncio.sleep(0)
-    return await asyncio.gather(*calls, return_exceptions=True)
+INTERNAL = Visibility.INTERNAL
 
 
 def ids(answers: list[Resolved | BaseException]) -> list[str]:
@@ -171,6 +152,23 @@ async def test_a_final_session_is_never_bound_again(bench: Bench) -> None:
     assert error.details == {"session_id": old, "successor": new.session_id}
 
 
+async def test_refusals_cost_the_writer_nothing(tmp_path: Any) -> None:
+    """What a policy refuses is refused by the reader, also while the writer is busy."""
+    async with open_bench(tmp_path / "plane.db") as bench:
+        await bench.resolve()
+        await ended(bench, "ended")
+        async with HeldWriter(bench.store):
+            refused: list[tuple[type[SessionPlaneError], str, dict[str, Any]]] = [
+                (SessionExists, KEY, {"conflict": ConflictPolicy.FAIL}),
+                (SessionReplaced, KEY, {"conflict": REPLACE, "expected_session_id": "ses_x"}),
+                (SessionEnded, "ended", {"ended": EndedPolicy.FAIL}),
+                (KeyNotBound, "none", {"missing": MissingPolicy.FAIL}),
+            ]
+            for kind, name, given in refused:
+                with pytest.raises(kind):
+                    await bench.resolve(name, **given)
+
+
 # Races
 
 
@@ -277,144 +275,7 @@ async def test_a_repeat_is_no_interaction(bench: Bench) -> None:
     assert not bench.plane.sweeper._visits
 
 
-# With a run
-
-
-async def resolve_run(
-    bench: Bench, name: str = KEY, text: str = "hi", *, run: dict[str, Any] | None = None, **given: Any
-) -> Resolved:
-    """Resolve a key and start a run in its session."""
-    return await bench.resolve(name, run=spec(name, text, **(run or {})), **given)
-
-
-async def test_a_run_starts_with_the_session_that_it_is_for(bench: Bench) -> None:
-    """A new key: session, pointer, input and run are one commit, and one answer."""
-    resolved = await resolve_run(bench, run={"run_id": "mine"})
-    assert resolved.resolution is Resolution.CREATED
-    assert resolved.started is not None
-    assert (resolved.started.run.run_id, resolved.started.input_id) == ("mine", "mine")
-    assert resolved.started.disposition is RunDisposition.PENDING
-    assert resolved.view.session.active_run_id == "mine"
-    assert bench.story() == ["session none>CREATED", "key CREATED", "input hi", "run none>PENDING"]
-
-
-async def test_a_run_in_an_established_session_is_as_start_run_makes_it(bench: Bench) -> None:
-    """It queues behind the active one, and brings an ended session back."""
-    await bench.start()
-    queued = await resolve_run(bench)
-    assert queued.resolution is Resolution.EXISTING
-    assert queued.started is not None
-    assert (queued.started.disposition, queued.started.shown.queue_position) == (RunDisposition.QUEUED, 1)
-    await ended(bench, "other")
-    resumed = await resolve_run(bench, "other")
-    assert (resumed.view.session.generation, resumed.view.session.state) == (2, SessionState.CREATED)
-
-
-async def test_a_replacement_runs_what_it_replaced_the_session_for(bench: Bench) -> None:
-    """The run is the new session's, and the old one's has ended."""
-    old = await bench.running()
-    replaced = await resolve_run(bench, conflict=REPLACE)
-    assert replaced.started is not None
-    assert replaced.started.run.session_id == bench.session().session_id != old.session_id
-    assert bench.run(old.run_id).state is RunState.FINISHED
-
-
-async def test_a_run_that_is_refused_refuses_the_whole_call(bench: Bench) -> None:
-    """A lane that is taken leaves no label, no session and no pointer behind."""
-    await bench.start()
-    reject = {"policy": RunPolicy.REJECT}
-    await bench.refused(RunInProgress, resolve_run(bench, run=reject))
-
-
-async def test_a_full_line_refuses_the_whole_call(bench: Bench) -> None:
-    """As it does in StartRun."""
-    await bench.start()
-    for _ in range(bench.limits.run_queue_max):
-        await bench.start()
-    await bench.refused(RunQueueFull, resolve_run(bench))
-
-
-async def test_a_final_session_takes_no_run(bench: Bench) -> None:
-    """By its id a final session is found, but not with a run."""
-    old = (await bench.resolve()).view.session.session_id
-    await bench.resolve(conflict=REPLACE)
-    await bench.refused(SessionEnded, resolve_run(bench, old))
-
-
-async def test_a_known_run_is_looked_up_first(bench: Bench) -> None:
-    """It is a DUPLICATE in its own session, whatever the policies say and whoever holds the key by now."""
-    first = await resolve_run(bench, run={"run_id": "mine"})
-    await bench.resolve(conflict=REPLACE)
-    before = bench.contents()
-    for given in ({}, {"conflict": REPLACE}, {"conflict": ConflictPolicy.FAIL}, {"ended": EndedPolicy.FAIL}):
-        again = await resolve_run(bench, run={"run_id": "mine"}, **given)
-        assert again.started is not None
-        assert again.started.disposition is RunDisposition.DUPLICATE
-        assert again.resolution is Resolution.EXISTING
-        assert again.view.session.session_id == first.view.session.session_id
-    assert bench.contents() == before
-
-
-@pytest.mark.parametrize("name", [KEY, "new"])
-async def test_a_known_run_with_other_content_is_refused(bench: Bench, name: str) -> None:
-    """Before anything is created for it."""
-    await resolve_run(bench, run={"run_id": "mine"})
-    await bench.refused(RunIdReused, resolve_run(bench, name, "other", run={"run_id": "mine"}))
-
-
-async def test_a_repeated_call_shows_its_run_again(bench: Bench) -> None:
-    """The same session and the same run, as they are now."""
-    first = await resolve_run(bench, request_id="r1")
-    assert first.started is not None
-    await bench.claim(first.started.run.run_id)
-    before = bench.contents()
-    again = await resolve_run(bench, request_id="r1")
-    assert again.started is not None
-    assert (again.resolution, again.started.disposition) == (Resolution.CREATED, RunDisposition.PENDING)
-    assert (again.started.run.run_id, again.started.input_id) == (
-        first.started.run.run_id,
-        first.started.input_id,
-    )
-    assert again.started.run.state is RunState.RUNNING
-    assert bench.contents() == before
-    await bench.refused(RequestIdReused, resolve_run(bench, request_id="r1", content="else"))
-
-
-async def test_two_runs_for_a_new_key_at_once_are_in_one_session(bench: Bench) -> None:
-    """One creates the session, the other joined it; both run there."""
-    first, second = await at_once(bench, resolve_run(bench), resolve_run(bench))
-    assert isinstance(first, Resolved)
-    assert isinstance(second, Resolved)
-    assert (first.resolution, second.resolution) == (Resolution.CREATED, Resolution.JOINED)
-    assert first.started is not None
-    assert second.started is not None
-    assert second.started.disposition is RunDisposition.QUEUED
-    assert first.started.run.session_id == second.started.run.session_id
-
-
-async def test_a_bound_key_brings_its_run_along(bench: Bench) -> None:
-    """Work that began before its key was known goes on under it."""
-    nameless = (await bench.start(None)).view.session.session_id
-    bound = await resolve_run(bench, bind=nameless)
-    assert bound.resolution is Resolution.BOUND
-    assert bound.started is not None
-    assert bound.started.run.session_id == nameless == bench.session().session_id
-
-
-@pytest.mark.parametrize("interaction", Interaction)
-async def test_a_run_tells_of_its_user(bench: Bench, interaction: Interaction) -> None:
-    """Only a user's moves the last interaction."""
-    await bench.resolve(interaction=Interaction.SYSTEM)
-    bench.clock.advance(10)
-    await resolve_run(bench, interaction=interaction)
-    expected = bench.clock.wall_ms() if interaction is Interaction.USER else None
-    assert bench.session().last_interaction_at_ms == expected
-
-
 # Visibility
-
-
-INTERNAL = Visibility.INTERNAL
 
 
 async def test_machinery_finds_a_session_or_makes_a_hidden_one(bench: Bench) -> None:
@@ -447,33 +308,9 @@ async def test_a_visible_resolve_shows_a_hidden_session(
     assert bench.contents() == before
 
 
-async def test_machinery_runs_in_a_hidden_session_without_showing_it(bench: Bench) -> None:
-    """A run in an INTERNAL resolve is not a user's, whatever the call says."""
-    hidden = await resolve_run(bench, visibility=INTERNAL, interaction=Interaction.USER)
-    assert hidden.view.session.visibility is INTERNAL
-    assert bench.session().last_interaction_at_ms is None
-
-
 async def test_what_shows_a_session_is_remembered(bench: Bench) -> None:
     """It is a write, so its request id cannot be used for anything else."""
     await bench.resolve(visibility=INTERNAL)
     await bench.resolve(request_id="r1")
     assert (await bench.resolve(request_id="r1")).resolution is Resolution.EXISTING
     await bench.refused(RequestIdReused, bench.resolve("other", request_id="r1"))
-
-
-async def test_refusals_cost_the_writer_nothing(tmp_path: Any) -> None:
-    """What a policy refuses is refused by the reader, also while the writer is busy."""
-    async with open_bench(tmp_path / "plane.db") as bench:
-        await bench.resolve()
-        await ended(bench, "ended")
-        async with HeldWriter(bench.store):
-            refused: list[tuple[type[SessionPlaneError], str, dict[str, Any]]] = [
-                (SessionExists, KEY, {"conflict": ConflictPolicy.FAIL}),
-                (SessionReplaced, KEY, {"conflict": REPLACE, "expected_session_id": "ses_x"}),
-                (SessionEnded, "ended", {"ended": EndedPolicy.FAIL}),
-                (KeyNotBound, "none", {"missing": MissingPolicy.FAIL}),
-            ]
-            for kind, name, given in refused:
-                with pytest.raises(kind):
-                    await bench.resolve(name, **given)

@@ -11,24 +11,20 @@ import pytest
 import structlog
 
 from sessionplane.domain.errors import Checksum, KeyNotBound, SessionNotFound
-from sessionplane.domain.sessions import Session
 from sessionplane.plane import retention
 from sessionplane.plane.context import Context
 from sessionplane.plane.retention import SessionName
 from sessionplane.store.contract import Extent, Tx
 from tests.support.compacted import check_compacted
 from tests.support.planes import KEY, LEASE_MS, NAMESPACE, Bench, open_bench, ref
+from tests.support.retained import BOUNDS, STEP, WINDOW_MS, finished, retain
 from tests.support.story import tell
-
-WINDOW_MS = 60_000
-STEP = 10
 
 
 @pytest.fixture
 async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     """A plane whose retention is quick and takes small steps."""
-    bounds = {"log_window_ms": WINDOW_MS, "compact_step_events_max": STEP, "deleted_ttl_ms": WINDOW_MS}
-    async with open_bench(tmp_path / "plane.db", **bounds) as made:
+    async with open_bench(tmp_path / "plane.db", **BOUNDS) as made:
         yield made
 
 
@@ -36,20 +32,6 @@ def rest(bench: Bench, name: str = KEY) -> list[str]:
     """Tell what is left of a log, after checking that it holds together."""
     session = bench.session(name)
     return [tell(event) for event in bench.plane.read(lambda tx: check_compacted(tx, session))]
-
-
-async def finished(bench: Bench, name: str = KEY, *texts: str) -> Session:
-    """Let a run of a session come and go; return the session behind it."""
-    run = await bench.running(name)
-    await bench.publish(run.run_id, *(texts or "a"))
-    await bench.finish(run.run_id)
-    return bench.session(name)
-
-
-async def retain(bench: Bench, after_ms: int = 0) -> None:
-    """Let time pass at once, and retention look."""
-    bench.clock.advance(after_ms)
-    await bench.plane.compactor.retain()
 
 
 async def test_an_old_run_goes_with_what_lies_before_it(bench: Bench) -> None:
@@ -308,88 +290,6 @@ class TestCompactNow:
             await bench.plane.compactor.compact(NAMESPACE, ref("nobody"), 0)
         with pytest.raises(SessionNotFound):
             await bench.plane.compactor.compact(NAMESPACE, ref("ses_" + "f" * 32), 0)
-
-
-class TestDeleted:
-    """What is left of deleted sessions."""
-
-    @staticmethod
-    async def deleted(bench: Bench, name: str = KEY) -> Session:
-        session = bench.session(name)
-        await bench.delete(session.session_id)
-        return session
-
-    @staticmethod
-    def traces(bench: Bench, session_id: str) -> list[str]:
-        """The tables in which something of the session stands."""
-        found = {
-            name: [row for row in table if session_id in row]
-            for name, table in bench.contents().items()
-            if isinstance(table, list)
-        }
-        return [name for name, table in found.items() if table]
-
-    async def test_everything_goes_once_its_time_is_over(self, bench: Bench) -> None:
-        """Events, runs, inputs, interrupts and the row, in steps; nothing of another session."""
-        for name in (KEY, "other"):
-            await finished(bench, name, *"abcdefghijklmnopqrstuvwxyz")
-            await bench.running(name)
-            await bench.start(name, "waits")
-            await bench.interrupt(name)
-        other = self.traces(bench, bench.session("other").session_id)
-        session = await self.deleted(bench)
-        assert set(self.traces(bench, session.session_id)) >= {
-            "events",
-            "inputs",
-            "interrupts",
-            "runs",
-            "sessions",
-        }
-        await retain(bench, WINDOW_MS - 1)
-        assert "runs" in self.traces(bench, session.session_id)
-        await retain(bench, 1)
-        assert self.traces(bench, session.session_id) == []
-        assert self.traces(bench, bench.session("other").session_id) == other
-
-    async def test_a_crash_between_two_steps_is_taken_up_again(self, bench: Bench) -> None:
-        """The row goes last and stays due until then."""
-        await finished(bench, KEY, *"abcdefghijklmnopqrstuvwxyz")
-        session = await self.deleted(bench)
-        bench.clock.advance(WINDOW_MS)
-        steps = 0
-        while (await bench.do(retention.look, SessionName(NAMESPACE, session.session_id))).more:
-            steps += 1
-            await bench.reopen()
-        assert steps > 4
-        assert self.traces(bench, session.session_id) == []
-
-    async def test_its_change_number_is_remembered(self, bench: Bench) -> None:
-        """Who watches from below it cannot learn of it any more."""
-        await bench.resolve("kept")
-        await finished(bench)
-        session = await self.deleted(bench)
-        number = bench.plane.read(lambda tx: tx.session(NAMESPACE, session.session_id))
-        assert number is not None
-        await bench.resolve("later")
-        await retain(bench, WINDOW_MS)
-        assert bench.contents()["namespaces"] == [(NAMESPACE, number.change_number + 1, number.change_number)]
-
-    async def test_it_is_not_compacted_by_hand(self, bench: Bench) -> None:
-        """It is hidden from whoever asks; a compaction under way stops."""
-        session = await finished(bench)
-        begun = await bench.do(lambda tx, use: retention.begin(tx, NAMESPACE, ref(KEY), 0, use))
-        await self.deleted(bench)
-        with pytest.raises(SessionNotFound):
-            await bench.plane.compactor.compact(NAMESPACE, ref(session.session_id), 0)
-        assert not (await bench.do(retention.compact, begun.compaction)).more
-
-    async def test_a_damaged_log_goes_as_well(self, bench: Bench) -> None:
-        """What nobody can read any more need not fit."""
-        session = await finished(bench)
-        await bench.write(lambda tx, _: tx._connection.execute("DELETE FROM events WHERE sequence = 4"))  # type: ignore[attr-defined]
-        await self.deleted(bench)
-        await retain(bench, WINDOW_MS)
-        assert self.traces(bench, session.session_id) == []
 
 
 async def test_a_caller_waits_for_one_step_at_most(tmp_path: Path) -> None:

@@ -1,25 +1,23 @@
 """A control plane on a real file, driven use case by use case, with time and ids that a test decides about.
 
-`Bench` says each use case in a few words; what it returns is what the use case returned. `contents` is everything
-that a refused call must not change: each row of each table, and the writer's memory of leases and subscribers.
+`Bench` says each use case in a few words; what it returns is what the use case returned. What it reads and checks
+is `PlaneReader`'s.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-import pytest
-
-from sessionplane.domain.errors import SessionPlaneError, StorageFull
-from sessionplane.domain.events import Custom, Entry, OutputDelta, Published
+from sessionplane.domain.errors import StorageFull
+from sessionplane.domain.events import Custom, OutputDelta, Published
 from sessionplane.domain.freshness import FreshnessSettings
-from sessionplane.domain.interrupts import Interrupt, InterruptMode
-from sessionplane.domain.keys import KeySettings, canonical
+from sessionplane.domain.interrupts import InterruptMode
+from sessionplane.domain.keys import KeySettings
 from sessionplane.domain.limits import Limits
-from sessionplane.domain.runs import Run, RunOutcome, RunPolicy, RunReport, RunState
+from sessionplane.domain.runs import Run, RunOutcome, RunPolicy, RunReport
 from sessionplane.domain.sessions import Interaction, Session
 from sessionplane.plane import (
     claims,
@@ -43,23 +41,19 @@ from sessionplane.plane.plane import ControlPlane
 from sessionplane.plane.resolving import Resolved, ResolveRequest
 from sessionplane.plane.runners import Finished, FinishRequest, Heard, PublishRequest
 from sessionplane.plane.runs import Started, StartRequest
-from sessionplane.plane.sessions import RunView, SessionRef, View
+from sessionplane.plane.sessions import RunView, View
 from sessionplane.plane.stopping import Wish
 from sessionplane.plane.succession import Deleted, DeleteRequest, ResetRequest
 from sessionplane.rpc.streams import read_mark
 from sessionplane.store import codec
-from sessionplane.store.contract import ReadTx, Tx
+from sessionplane.store.contract import Tx
 from sessionplane.store.sqlite import SqliteStore, open_store
-from sessionplane.v1.event_pb2 import Event
 from tests.support.clock import Counting, FakeClock
-from tests.support.rows import broken, rows
-from tests.support.story import check_log, story
+from tests.support.reading import KEY, NAMESPACE, PlaneReader, ref
+from tests.support.rows import broken
 
 T = TypeVar("T")
-E = TypeVar("E", bound=SessionPlaneError)
 
-NAMESPACE = "default"
-KEY = "agent:main:main"
 LEASE_MS = 15_000
 START_MS = 60_000
 RUN_MS = 600_000
@@ -67,13 +61,6 @@ GRACE_MS = 10_000
 FRESH = FreshnessSettings()
 """No session is ever stale."""
 CLOSE_MS = 12_000
-
-
-def ref(name: str) -> SessionRef:
-    """Name a session by its id, or by any spelling of its key."""
-    if name.startswith("ses_"):
-        return SessionRef(session_id=name)
-    return SessionRef(key=canonical(name, settings=KeySettings()))
 
 
 def call(rpc: str, request_id: str = "", content: str = "") -> Call:
@@ -90,7 +77,7 @@ def spec(where: str = KEY, text: str = "", **given: Any) -> RunSpec:
     return RunSpec(**values | given)
 
 
-class Bench:
+class Bench(PlaneReader):
     """One plane. `reopen` is a restart of the process."""
 
     def __init__(self, database: Path, limits: Limits, freshness: FreshnessSettings = FRESH) -> None:
@@ -372,82 +359,6 @@ class Bench:
             ms -= step
             await self.plane.sweeper.sweep()
             await self.plane.compactor.retain()
-
-    def session(self, name: str = KEY) -> Session:
-        """Read a session."""
-        return self.plane.read(lambda tx: sessions.get_session(tx, NAMESPACE, ref(name))).session
-
-    def spelling(self, name: str) -> str:
-        """Read what the pointer of a key was made from."""
-        key = ref(name).key
-        pointer = self.plane.read(lambda tx: tx.pointer(NAMESPACE, key)) if key else None
-        assert pointer is not None, f"nobody holds {name}"
-        return pointer.key.spelling
-
-    def run(self, run_id: str) -> Run:
-        """Read a run."""
-        return self.plane.read(lambda tx: runs.require_run(tx, NAMESPACE, run_id))
-
-    def interrupt_of(self, run_id: str) -> Interrupt:
-        """Read the interrupt that stops a run."""
-        made_id = self.run(run_id).interrupt_id
-        return self.plane.read(lambda tx: interrupts.get_interrupt(tx, NAMESPACE, made_id)).interrupt
-
-    def view(self, run_id: str) -> RunView:
-        """Read a run with its session and place in line."""
-        return self.plane.read(lambda tx: runs.get_run(tx, NAMESPACE, run_id))
-
-    def log(self, name: str = KEY) -> list[Event]:
-        """Read the log of a session, or what retention has left of it; by its id also of a deleted one."""
-        return self.log_of(name if name.startswith("ses_") else self.session(name).session_id)
-
-    def log_of(self, session_id: str) -> list[Event]:
-        """Read the log of that id, also of a session that is deleted."""
-
-        def query(tx: ReadTx) -> list[Entry]:
-            floor = tx.floor(session_id).place
-            return tx.entries(session_id, after=floor, limit=100_000, bytes_max=1 << 30)
-
-        return [codec.decode(entry.data) for entry in self.plane.read(query)]
-
-    def story(self, name: str = KEY, *, behind: int = 0, run_id: str = "") -> list[str]:
-        """Tell the session's log, or what lies behind a sequence, or one run's part."""
-        return story(self.log(name)[behind:], run_id=run_id)
-
-    def contents(self) -> Mapping[str, Any]:
-        """Everything that a refused call must leave as it is."""
-        return {
-            **rows(self.database),
-            "leases": dict(self.plane._leases._terms),
-            "attached": dict(self.plane._attached._counts),
-            "lingers": dict(self.plane._attached._lingers),
-        }
-
-    async def refused(self, kind: type[E], asked: Awaitable[Any]) -> E:
-        """Await a call that must be refused, and make sure that nothing has changed."""
-        before = self.contents()
-        with pytest.raises(kind) as refusal:
-            await asked
-        assert self.contents() == before
-        return refusal.value
-
-    def check_end(self, run_id: str, log: list[Event] | None = None) -> Event:
-        """Make sure that a finished run has one terminal, its last event, and that its row agrees; return it."""
-        run = self.run(run_id)
-        if log is None:
-            log = self.log(run.session_id)
-            check_log(log, floor=self.session(run.session_id).floor_sequence)
-        mine = [event for event in log if event.run_id == run_id]
-        terminal = mine[-1]
-        assert [event.HasField("run_terminal") for event in mine].count(True) == 1
-        assert run.state is RunState.FINISHED
-        assert (run.terminal_sequence, run.terminal) == (
-            terminal.sequence,
-            terminal.run_terminal.SerializeToString(),
-        )
-        assert codec.run_pb2.RunOutcome.Name(terminal.run_terminal.outcome) == f"RUN_OUTCOME_{run.outcome}"
-        assert run.due_at_ms is None
-        return terminal
 
 
 def custom(kind: str) -> Custom:
