@@ -12,9 +12,9 @@ from sessionplane.domain.tokens import WatchTokenWriter
 from sessionplane.v1 import session_pb2
 from sessionplane.v1 import session_service_pb2 as pb
 from sessionplane.v1.session_pb2 import Session
-from tests.support.refusals import refused
+from tests.support.refusals import Refusal, read, refused
 from tests.support.serving import Served, serving
-from tests.support.wire import Wire
+from tests.support.wire import DEADLINE_S, Wire
 
 INTERNAL = {"visibility": session_pb2.VISIBILITY_INTERNAL}
 
@@ -207,19 +207,36 @@ async def test_a_token_that_cannot_be_gone_on_from_is_refused_by_name(server: Se
     assert (refusal.code, refusal.reason) == (code.INVALID_ARGUMENT, "TOKEN_INVALID")
 
 
-async def test_a_token_from_before_a_removal_is_compacted(server: Served) -> None:
+async def test_a_token_from_before_a_removal_is_compacted(tmp_path: Path) -> None:
     """What was removed for good can no longer be told; whoever may have missed it begins again, and others go on."""
-    wire = server.wire
-    await wire.resolve("a")
-    await wire.resolve("b")
-    mine = WatchTokenWriter(store_id=server.running.store.store_id, namespace="default")
-    raise_floor = "UPDATE namespaces SET floor_change_number = 2 WHERE namespace = 'default'"
-    await server.running.plane.execute(lambda tx, _: tx._connection.execute(raise_floor))  # type: ignore[attr-defined]
-    refusal = await refused(wire.watch(resume_token=mine.at(1)).__aenter__())
-    assert (refusal.code, refusal.reason) == (grpc.StatusCode.OUT_OF_RANGE, "TOKEN_COMPACTED")
-    for request in ({}, {"resume_token": mine.at(2)}):
-        async with wire.watch(**request) as watch:
+    async with serving(tmp_path / "plane.db", limits={"deleted_ttl_ms": 50}) as server:
+        wire = server.wire
+        await wire.resolve("a")
+        await wire.resolve("b")
+        async with wire.watch() as watch:
             await watch.caught_up()
+            old = watch.token
+            await wire.delete("a")
+            await watch.until(lambda frame: frame.HasField("removed"))
+            async with asyncio.timeout(DEADLINE_S):
+                while (refusal := await _refusal(wire, old)) is None:
+                    continue
+            assert (refusal.code, refusal.reason) == (grpc.StatusCode.OUT_OF_RANGE, "TOKEN_COMPACTED")
+            await wire.resolve("c")
+            await watch.until(lambda frame: frame.session.key.endswith(":c"))
+        for request in ({}, {"resume_token": watch.token}):
+            async with wire.watch(**request) as again:
+                await again.caught_up()
+
+
+async def _refusal(wire: Wire, token: str) -> Refusal | None:
+    """How a token is refused; None if it is not."""
+    watch = wire.watch(resume_token=token)
+    try:
+        async with watch:
+            return None
+    except grpc.aio.AioRpcError as error:
+        return read(error)
 
 
 @pytest.mark.parametrize("limits", [{"stream_age_ms": 50}, {}], ids=["age", "drain"])

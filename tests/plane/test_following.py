@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sessionplane.domain.errors import Disconnected, Draining, RunNotFound, StorageFull, StreamLimit
-from sessionplane.domain.sessions import Interaction, SessionState
+from sessionplane.domain.sessions import ConflictPolicy, Interaction, Resolution, SessionState
 from sessionplane.domain.streams import ClosingReason, Presence
 from sessionplane.domain.tokens import ResumeToken, stamp
 from sessionplane.live.feed import End
@@ -26,8 +26,16 @@ def stream(name: str = KEY, **given: Any) -> StreamRequest:
     return StreamRequest(namespace=NAMESPACE, session=ref(name), **given)
 
 
-def resolving(name: str = KEY, *, interaction: Interaction = Interaction.USER, **given: Any) -> StreamRequest:
-    resolve = ResolveRequest(call=call("ResolveSession"), session=ref(name), interaction=interaction)
+def resolving(
+    name: str = KEY,
+    *,
+    interaction: Interaction = Interaction.USER,
+    conflict: ConflictPolicy = ConflictPolicy.USE_EXISTING,
+    **given: Any,
+) -> StreamRequest:
+    resolve = ResolveRequest(
+        call=call("ResolveSession"), session=ref(name), interaction=interaction, conflict=conflict
+    )
     return StreamRequest(namespace=NAMESPACE, resolve=resolve, **given)
 
 
@@ -199,6 +207,18 @@ async def test_who_is_refused_by_a_session_was_never_there(tmp_path: Path, make:
             await stack.enter_async_context(bench.plane.stream(stream(presence=Presence.OBSERVER)))
         await bench.refused(StreamLimit, bench.plane.stream(make()).__aenter__())
         assert len(seats(bench)) == 2
+
+
+async def test_a_stream_that_moves_the_key_needs_no_place_where_it_was(tmp_path: Path) -> None:
+    """A session that is full refuses nobody whose stream gets a session of its own."""
+    async with open_bench(tmp_path / "plane.db", session_streams_max=1) as bench:
+        old = (await bench.resolve()).view.session.session_id
+        async with bench.plane.stream(stream()):
+            with pytest.raises(StreamLimit):
+                await bench.plane.stream(resolving()).__aenter__()
+            async with bench.plane.stream(resolving(conflict=ConflictPolicy.REPLACE)) as (opening, _):
+                assert opening.view.session.previous_session_id == old
+                assert opening.resolution is Resolution.REPLACED
 
 
 async def test_a_burst_does_not_overshoot_a_session(tmp_path: Path) -> None:

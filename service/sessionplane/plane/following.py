@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from sessionplane.domain.errors import Disconnected, Draining, RunNotFound
 from sessionplane.domain.events import Entry, Place
 from sessionplane.domain.limits import Limits
-from sessionplane.domain.sessions import Interaction, Resolution
+from sessionplane.domain.sessions import Interaction, Resolution, Session
 from sessionplane.domain.streams import Presence
 from sessionplane.live.bells import Bells
 from sessionplane.live.feed import Feed, SessionMark, Sources
@@ -43,6 +43,7 @@ class Following:
         clock: Clock,
         new_id: Callable[[str], str],
         read_mark: Callable[[Entry], SessionMark],
+        stale: Callable[[Session], bool],
         limits: Limits,
     ) -> None:
         self.seats = Seats(limits)
@@ -55,6 +56,7 @@ class Following:
         self._clock = clock
         self._new_id = new_id
         self._read_mark = read_mark
+        self._stale = stale
         self._limits = limits
 
     def committed(self, committed: Committed) -> None:
@@ -148,7 +150,7 @@ class Following:
         """
         if request.presence is Presence.OBSERVER and request.resolve is None:
             return self._store.read(lambda tx: streams.observe_stream(tx, request))
-        there = self._store.read(lambda tx: streams.find_target(tx, request))
+        there = self._store.read(lambda tx: streams.find_target(tx, request, stale=self._stale))
         if there is not None:
             self.seats.place(seat, there.session_id)
         opened = self._execute(with_request(streams.open_stream, request))

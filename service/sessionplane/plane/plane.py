@@ -82,6 +82,7 @@ class ControlPlane:
             clock=clock,
             new_id=new_id,
             read_mark=read_mark,
+            stale=self._is_stale,
             limits=limits,
         )
         store.on_commit(self._committed)

@@ -124,6 +124,20 @@ def look(
     return Resolved(view=view(tx, session), resolution=_found(request, session, seen), untouched=True)
 
 
+def look_who_stays(tx: ReadTx, request: ResolveRequest, *, stale: Stale | None) -> Session | None:
+    """Return the session that a resolve would find there and stay with; None if it would create, bind or move to one.
+
+    Raises what `look` raises.
+    """
+    answered = _answered(tx, request)
+    if answered is not None:
+        return answered.view.session
+    if request.bind_session_id:
+        return None
+    session = find(tx, request.call.namespace, request.session)
+    return None if _move_wanted(request, session, stale) is not None else session
+
+
 def resolve(tx: Tx, request: ResolveRequest, context: Context, *, seen: str | None = None) -> Resolved:
     """Find the session, or create, bind or replace it as the policies say, and start the run in it.
 

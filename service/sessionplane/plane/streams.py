@@ -6,6 +6,7 @@ them. What follows is reading the log from the place found here: that is `live`'
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from sessionplane.domain import routing
@@ -82,12 +83,13 @@ def open_stream(tx: Tx, request: StreamRequest, context: Context) -> Opening:
     return replace(opening, resolution=resolution, attached=attached)
 
 
-def find_target(tx: ReadTx, request: StreamRequest) -> Session | None:
-    """Return the session that a stream would follow now; None if its key has none yet. Raises what naming it raises."""
-    try:
+def find_target(tx: ReadTx, request: StreamRequest, *, stale: Callable[[Session], bool]) -> Session | None:
+    """Return the session that a stream would follow now; None if it would get a new one. Raises what opening it raises
+    for a target that is not there.
+    """
+    if request.resolve is None or request.token is not None:
         return _named(tx, request)
-    except KeyNotBound:
-        return None
+    return resolving.look_who_stays(tx, request.resolve, stale=stale)
 
 
 def observe_stream(tx: ReadTx, request: StreamRequest) -> Opening:
