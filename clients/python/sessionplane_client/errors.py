@@ -76,8 +76,20 @@ class RunNotFound(SessionPlaneError, reason="RUN_NOT_FOUND"):
     """There is no such run."""
 
 
+class SessionExists(SessionPlaneError, reason="SESSION_EXISTS"):
+    """The key has a live session, whose id is in `metadata`, and the policy was FAIL."""
+
+
+class SessionReplaced(SessionPlaneError, reason="SESSION_REPLACED"):
+    """Another session than the expected one holds the key: `current` in `metadata`, empty for none."""
+
+
+class EtagMismatch(SessionPlaneError, reason="ETAG_MISMATCH"):
+    """The session has changed since it was read; `metadata` has its `current` etag."""
+
+
 class SessionEnded(SessionPlaneError, reason="SESSION_ENDED"):
-    """The session is final; `metadata` names its successor, if it has one."""
+    """The session is final, with its successor, if any, in `metadata`; or it has ended and the policy was FAIL."""
 
 
 class InvalidTransition(SessionPlaneError, reason="INVALID_TRANSITION"):

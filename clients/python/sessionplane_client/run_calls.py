@@ -12,7 +12,7 @@ from sessionplane.v1 import session_service_pb2 as service
 from .backoff import Patience
 from .connection import Connection, only
 from .errors import SessionPlaneError
-from .wire import Content, duration, new_request_id, payload, session_ref
+from .wire import Content, duration, new_request_id, payload, run_spec, session_ref
 
 # A waiting call is answered at min(60 s, deadline - max(100 ms, 5 %)). This deadline leaves room for the 60
 # s.
@@ -139,7 +139,7 @@ class RunCalls(Connection):
             mode=mode,
             grace_period=duration(grace_period_s),
             drop_queued=drop_queued,
-            follow_up=_spec(follow_up),
+            follow_up=run_spec(follow_up),
             reason=reason,
             request_id=request_id or new_request_id(),
         )
@@ -154,9 +154,3 @@ class RunCalls(Connection):
         """Reads an interrupt at its present stage."""
         request = service.GetInterruptRequest(interrupt_id=interrupt_id)
         return (await self._unary(self.session_service.GetInterrupt, request)).interrupt
-
-
-def _spec(follow_up: Content | run_pb2.RunSpec | None) -> run_pb2.RunSpec | None:
-    if follow_up is None or isinstance(follow_up, run_pb2.RunSpec):
-        return follow_up
-    return run_pb2.RunSpec(input=payload(follow_up))

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from google.protobuf.duration_pb2 import Duration
 
-from sessionplane.v1.run_pb2 import Payload
+from sessionplane.v1.run_pb2 import Payload, RunSpec
 from sessionplane.v1.session_pb2 import SessionRef
 
 # What is accepted wherever the wire has a Payload.
@@ -27,6 +27,13 @@ def session_ref(*, key: str | None = None, session_id: str | None = None, agent:
     if key is not None:
         return SessionRef(key=key, agent=agent)
     return SessionRef(session_id=session_id or "", agent=agent)
+
+
+def run_spec(run: Content | RunSpec | None) -> RunSpec | None:
+    """Makes an input a run of it; a RunSpec stays as it is, None stays None."""
+    if run is None or isinstance(run, RunSpec):
+        return run
+    return RunSpec(input=payload(run))
 
 
 def payload(content: Content | None) -> Payload | None:

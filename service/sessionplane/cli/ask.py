@@ -16,42 +16,6 @@ if TYPE_CHECKING:
 
 @click.command(
     epilog=examples(
-        "sessionplane resolve settings2", "sessionplane resolve agent:support:telegram:direct:42 --json"
-    )
-)
-@click.argument("key")
-@agent_option
-@json_option
-@asks_server
-def resolve(key: str, agent: str, as_lines: bool) -> None:  # noqa: FBT001
-    """Print the one session of KEY, a new one if there is none."""
-
-    async def work(client: Client) -> None:
-        from sessionplane.v1 import session_pb2
-
-        from . import show
-
-        answer = await client.resolve(key=key, agent=agent)
-        if as_lines:
-            click.echo(show.as_json(answer))
-            return
-        show.facts(
-            key=answer.session.key,
-            session=answer.session.session_id,
-            resolution=show.word(session_pb2.Resolution, answer.resolution),
-            state=f"{show.word(session_pb2.SessionState, answer.session.state)}, "
-            f"generation {answer.session.generation}",
-            route=show.word(session_pb2.Route, answer.route),
-            active_run=answer.session.active_run_id,
-            events=answer.session.head_sequence,
-            token=answer.resume_token,
-        )
-
-    talk(work)
-
-
-@click.command(
-    epilog=examples(
         'sessionplane interrupt settings2 --reason "wrong question" --wait',
         "sessionplane interrupt --run-id run_0198c0de-... --force",
         'sessionplane interrupt settings2 --drop-queued --then "Start over, in French."',

@@ -7,20 +7,18 @@ from typing import TYPE_CHECKING
 import click
 
 from .calls import talk
-from .usage import agent_option, asks_server, examples, json_option, one_of
+from .usage import agent_option, asks_server, examples, json_option, one_of, session_option
 
 if TYPE_CHECKING:
     from sessionplane.v1.session_pb2 import Session
     from sessionplane_client import Client
-
-_session_option = click.option("--session-id", help="Name the session by its id instead.")
 
 
 @click.command(
     epilog=examples("sessionplane suspend settings2", "sessionplane suspend settings2 --grace 600")
 )
 @click.argument("key", required=False)
-@_session_option
+@session_option
 @agent_option
 @click.option("--grace", "grace_s", type=click.FloatRange(0, 3600), help="Seconds that it may last.")
 @json_option
@@ -55,7 +53,7 @@ def suspend(
     )
 )
 @click.argument("key", required=False)
-@_session_option
+@session_option
 @agent_option
 @click.option(
     "--timeout", "timeout_s", type=click.FloatRange(0, 3600), help="Seconds that a run under way may take."

@@ -8,17 +8,19 @@ import sys
 
 import click
 
-from .ask import explain_key, interrupt, resolve, version
+from .ask import explain_key, interrupt, version
 from .calls import EXIT_INTERRUPTED, EXIT_REFUSED
 from .demo import demo
 from .importing import import_
 from .keys import keys
+from .label import label
 from .lifecycle import close, suspend
 from .listing import runs, sessions
 from .run import run
 from .serve import serve
 from .stream import stream
 from .subscribers import disconnect, subscribers
+from .succession import delete, reset, resolve
 from .upkeep import backup, check, compact, verify
 
 _HELP = """One key is one session, every run ends exactly once.
@@ -65,6 +67,9 @@ for command in (
     interrupt,
     suspend,
     close,
+    reset,
+    delete,
+    label,
     explain_key,
     keys,
     import_,

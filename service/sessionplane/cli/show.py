@@ -64,6 +64,19 @@ def facts(**values: object) -> None:
             click.echo(f"{name.replace('_', ' '):<12} {value}")
 
 
+def session(shown: session_pb2.Session, **more: object) -> None:
+    """Prints what a session is, and what more there is to say of it."""
+    hidden = shown.visibility == session_pb2.VISIBILITY_INTERNAL
+    facts(
+        key=shown.key,
+        session=shown.session_id,
+        name=quoted(shown.display_name) if shown.display_name else "",
+        visibility="INTERNAL" if hidden else "",
+        state=f"{word(session_pb2.SessionState, shown.state)}, generation {shown.generation}",
+        **more,
+    )
+
+
 def payload(content: run_pb2.Payload) -> str:
     """What a payload holds, shortly."""
     match content.WhichOneof("content"):

@@ -12,6 +12,7 @@ import click
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 json_option = click.option("--json", "as_lines", is_flag=True, help="JSON, one object on each line.")
+session_option = click.option("--session-id", help="Name the session by its id instead.")
 agent_option = click.option("--agent", default="", help="The agent that a bare key belongs to.")
 
 
@@ -56,6 +57,14 @@ def one_of(**names: str | None) -> None:
     if sum(name is not None for name in names.values()) != 1:
         spelled = [name if name.isupper() else f"--{name.replace('_', '-')}" for name in names]
         raise click.UsageError(f"Give exactly one of {', '.join(spelled)}.")
+
+
+def label_of(text: str) -> tuple[str, str]:
+    """A label as NAME=VALUE; a usage error if it is not written so."""
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise click.UsageError(f"{text!r} is no label: write NAME=VALUE.")
+    return name, value
 
 
 def progress_bar(work: Iterable[object], *, label: str, length: int | None = None) -> Any:
