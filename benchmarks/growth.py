@@ -2,7 +2,7 @@
 
 Two files are written past the server: one with a thousand sessions and ten thousand events, one with a million and ten
 million. A server is started on each, and the workloads take turns between them, at sessions anywhere in the file. Where
-a table says floor, it is the small file. Before each workload both files are read once, so that what is measured is not
+a table says floor, it is the small file. Before each round both files are read once, so that what is measured is not
 whether they fit into memory. It needs Linux, about 5 GB of disk and of memory, and a quarter of an hour.
 """
 
@@ -238,13 +238,14 @@ def read_once(folder: Path) -> None:
                 pass
 
 
-async def line_of(workload: str, small: Side, large: Side, rounds: int) -> Line:
+async def line_of(workload: str, small: Side, large: Side, rounds: int, folder: Path) -> Line:
     """Let both files take turns at a workload."""
     name, work, count = WORKLOADS[workload]
     line = Line(name, "operation", f"{small.sessions:,} sessions", TARGETS)
     for at in (small, large):
         await work(at, max(RUNNERS, round(count * WARM_UP)))
     for number in range(rounds):
+        await asyncio.to_thread(read_once, folder)
         # Who comes first finds the caches as the other left them.
         for at in (small, large) if number % 2 else (large, small):
             with measured(at.server) as sample:
@@ -259,9 +260,8 @@ async def measure(chosen: argparse.Namespace, folder: Path, servers: Mapping[int
     small, large = [await prepared(sessions, server) for sessions, server in servers.items()]
     lines = []
     for workload in chosen.only or WORKLOADS:
-        await asyncio.to_thread(read_once, folder)
         print(f"{workload:<12}", end="", flush=True)
-        line = await line_of(workload, small, large, rounds)
+        line = await line_of(workload, small, large, rounds, folder)
         numbers = line.numbers()
         shown = (report.ranged(numbers[each]) for each in ("ratio", "cpu_ratio"))
         print(" rate {:<20} CPU {}".format(*shown), flush=True)
@@ -271,8 +271,12 @@ async def measure(chosen: argparse.Namespace, folder: Path, servers: Mapping[int
 
 def start(stack: ExitStack, folder: Path, sessions: int) -> Server:
     """Write a file unless it is there, and start a server on it."""
-    database = folder / f"{sessions}.db"
-    built_s = 0.0 if database.exists() else growth_file.build(database, sessions)
+    database, built_s = folder / f"{sessions}.db", 0.0
+    if not database.exists():
+        # A server makes the file, so that it says what its keys are canonical under.
+        with processes.sessionplane(folder, database.stem):
+            pass
+        built_s = growth_file.build(database, sessions)
     size_mb, began_s = database.stat().st_size / 1e6, time.monotonic()
     # Who has left a stream is settled with the next sweep, and not counted to the next workload.
     server = stack.enter_context(processes.sessionplane(folder, database.stem, detach_linger_ms=1))

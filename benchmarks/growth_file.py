@@ -30,7 +30,7 @@ from sessionplane.domain.keys import SessionKey, from_stored
 from sessionplane.domain.limits import DEFAULT
 from sessionplane.domain.runs import Run, RunCause, RunOutcome, RunState, RunTerminal
 from sessionplane.domain.sessions import MoveReason, Session, SessionCause, SessionState
-from sessionplane.store import codec, connections, rows, schema
+from sessionplane.store import codec, connections, key_rows, rows, schema
 from sessionplane.store import statements as sql
 from sessionplane.store.contract import Request
 from sessionplane.store.reading import next_chain
@@ -192,7 +192,7 @@ def _write(connection: Any, mould: _Mould, group: Sequence[tuple[int, int]]) -> 
         run = mould.run(session_id, run_id)
         connection.execute(sql.ADD_SESSION, rows.session_row(mould.session(session_id, stored), serial))
         connection.execute(sql.SAVE_HEAD, (len(log), chain, size, session_id))
-        connection.execute(sql.BIND_KEY, rows.pointer_row(NAMESPACE, stored, session_id))
+        connection.execute(sql.BIND_KEY, key_rows.pointer_row(NAMESPACE, stored, session_id))
         connection.execute(sql.ADD_RUN, rows.run_row(run))
         connection.execute(sql.ADD_INPUT, rows.input_row(run))
         if serial % REQUESTS_EACH == 0:

@@ -66,9 +66,14 @@ def remove(tx: Tx, session: Session, through: int, context: Context) -> tuple[Se
     return left, gone
 
 
-def is_over(session: Session, limits: Limits) -> bool:
+def extent_of(session: Session) -> Extent:
+    """Return how much a session's log holds, by its row."""
+    return Extent(session.log_events, session.log_size)
+
+
+def is_over(log: Extent, limits: Limits) -> bool:
     """Say whether a log is longer than it may be."""
-    return session.log_events > limits.log_events_max or session.log_size > limits.log_bytes_max
+    return log.events > limits.log_events_max or log.bytes > limits.log_bytes_max
 
 
 def keep_bounds(tx: Tx, before: Session, context: Context, *, reserve: bool = False) -> None:
@@ -77,51 +82,50 @@ def keep_bounds(tx: Tx, before: Session, context: Context, *, reserve: bool = Fa
 
     Raises LogFull.
     """
-    grown = replace(
-        before,
-        head_sequence=tx.head(before.session_id).sequence,
-        log_bytes=tx.log_bytes(before.session_id),
+    limits, was = context.limits, extent_of(before)
+    now = Extent(
+        was.events + tx.head(before.session_id).sequence - before.head_sequence,
+        was.bytes + tx.log_bytes(before.session_id) - before.log_bytes,
     )
-    limits = context.limits
-    if _is_large(grown, limits) and not _is_large(before, limits):
+    if _is_large(now, limits) and not _is_large(was, limits):
         tx.wake(Topic(LARGE_LOG, before.namespace, before.session_id))
-    if not is_over(grown, limits):
+    if not is_over(now, limits):
         return
-    left = _make_room(tx, before, grown, context)
-    if not is_over(left, limits) or _no_longer(left, before):
+    now = _make_room(tx, before, now, context)
+    if not is_over(now, limits) or _no_longer(now, was):
         return
-    if not reserve or _beyond_reserve(left, limits):
-        full = left.log_events > limits.log_events_max
+    if not reserve or _is_beyond_reserve(now, limits):
+        full = now.events > limits.log_events_max
         bound = f"{limits.log_events_max} events" if full else f"{limits.log_bytes_max} bytes"
         raise LogFull(session_id=before.session_id, limit=bound)
 
 
-def _make_room(tx: Tx, before: Session, grown: Session, context: Context) -> Session:
+def _make_room(tx: Tx, before: Session, now: Extent, context: Context) -> Extent:
     """Remove from the beginning until the log is within its bounds, or at least no longer than it was: that much is
-    bounded by what was added, however small a bound was made since.
+    bounded by what was added, however small a bound was made since. Returns how much is left.
     """
-    while is_over(grown, context.limits) and not _no_longer(grown, before):
+    was = extent_of(before)
+    while is_over(now, context.limits) and not _no_longer(now, was):
         # What this very transaction appended is not looked at: some of it has no row of its run yet.
-        known = replace(grown, head_sequence=before.head_sequence)
-        through = next_cut(tx, known, context, ended_by_ms=None).through
-        left, gone = remove(tx, grown, through, context)
+        through = next_cut(tx, before, context, ended_by_ms=None).through
+        before, gone = remove(tx, before, through, context)
         if not gone.events:
             break
-        grown = left
-    return grown
+        now = Extent(now.events - gone.events, now.bytes - gone.bytes)
+    return now
 
 
-def _no_longer(left: Session, before: Session) -> bool:
-    return left.log_events <= before.log_events and left.log_size <= before.log_size
+def _no_longer(now: Extent, was: Extent) -> bool:
+    return now.events <= was.events and now.bytes <= was.bytes
 
 
-def _is_large(session: Session, limits: Limits) -> bool:
+def _is_large(log: Extent, limits: Limits) -> bool:
     """Say whether a log is one of which operators are told."""
-    return session.log_events >= limits.log_large_events_min or session.log_size >= limits.log_large_bytes_min
+    return log.events >= limits.log_large_events_min or log.bytes >= limits.log_large_bytes_min
 
 
-def _beyond_reserve(session: Session, limits: Limits) -> bool:
+def _is_beyond_reserve(log: Extent, limits: Limits) -> bool:
     return (
-        session.log_events > limits.log_events_max + limits.log_reserve_events_max
-        or session.log_size > limits.log_bytes_max + limits.log_reserve_bytes_max
+        log.events > limits.log_events_max + limits.log_reserve_events_max
+        or log.bytes > limits.log_bytes_max + limits.log_reserve_bytes_max
     )

@@ -96,7 +96,7 @@ def _compact(tx: Tx, session: Session, context: Context) -> Step:
 
 
 def _next_cut(tx: Tx, session: Session, context: Context) -> logs.Cut:
-    if logs.is_over(session, context.limits):
+    if logs.is_over(logs.extent_of(session), context.limits):
         early = logs.next_cut(tx, session, context, ended_by_ms=None)
         if early.through > session.floor_sequence:
             return early
