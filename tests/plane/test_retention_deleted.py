@@ -103,3 +103,17 @@ async def test_a_damaged_log_goes_as_well(bench: Bench) -> None:
     await deleted(bench)
     await retain(bench, WINDOW_MS)
     assert traces(bench, session.session_id) == []
+
+
+async def test_a_session_s_life_has_an_end(tmp_path: Path) -> None:
+    """Left alone it ends, is deleted once nobody wanted it back, and then everything of it is removed."""
+    bounds = {"detached_ttl_ms": WINDOW_MS, "ended_ttl_ms": WINDOW_MS, "deleted_ttl_ms": WINDOW_MS}
+    async with open_bench(tmp_path / "plane.db", **bounds) as bench:
+        await finished(bench)
+        lasts = []
+        for _ in range(4):
+            lasts.append([name for name in ("keys", "runs", "sessions", "events") if bench.contents()[name]])
+            bench.clock.advance(WINDOW_MS)
+            await bench.plane.sweeper.sweep()
+            await bench.plane.compactor.retain()
+        assert lasts == [["keys", "runs", "sessions", "events"]] * 2 + [["runs", "sessions", "events"], []]

@@ -35,6 +35,7 @@ BREAKS = {
         FROM runs WHERE run_id = 'done'
     """,
     "log_has_no_gap": "DELETE FROM events WHERE kind = 'OUTPUT_DELTA'",
+    "log_size_is_known": "UPDATE sessions SET floor_log_bytes = 1 WHERE key = 'agent:main:idle'",
     "log_belongs_to_a_session": "INSERT INTO events VALUES ('ses_none', 1, '', 'CUSTOM', x'', x'')",
     "head_is_the_newest_event": "UPDATE sessions SET head_hash = x'00' WHERE key = 'agent:main:idle'",
     "held_run_has_a_lease": "UPDATE runs SET lease_token = '' WHERE run_id = 'active'",
@@ -42,6 +43,7 @@ BREAKS = {
     "change_number_is_known": "UPDATE namespaces SET change_number = 0",
 }
 ALONG = {
+    "log_has_no_gap": {"log_size_is_known"},
     "lane_holds_one_run": {"line_is_counted"},
     "pointer_names_its_session": {"keyed_session_has_its_pointer"},
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sessionplane.domain.events import Fold
+from sessionplane.domain.events import EventKind, Fold
 from sessionplane.domain.sessions import Session
 from sessionplane.store import codec
 from sessionplane.store.contract import Extent, ReadTx
@@ -27,6 +27,8 @@ def check_compacted(tx: ReadTx, session: Session) -> list[Event]:
         fold = codec.fold(fold, entry)
     holds = session.key.text if session.key is not None and not session.final else ""
     assert fold == Fold(session.state.value, session.generation, holds)
+    if not session.running and any(entry.kind is EventKind.RUN_TERMINAL for entry in entries):
+        assert session.compact_at_ms is not None, "nobody looks at what is to be removed one day"
     for entry in entries:
         run = tx.run(session.namespace, entry.run_id) if entry.run_id else None
         if run is not None and run.terminal_sequence == entry.sequence:

@@ -123,7 +123,7 @@ class Limits:
     sweep_ms: int = _bound(1 * _S, "the period in which leases and deadlines are looked at")
     upkeep_step_max: int = _bound(200, "rows that one step of upkeep touches")
     compact_step_events_max: int = _bound(500, "events that one step of retention removes")
-    compact_step_bytes_max: int = _bound(1 * _MIB, "bytes that one step of retention removes")
+    compact_step_bytes_max: int = _bound(512 * _KIB, "bytes that one step of retention removes")
     compact_steps_max: int = _bound(50, "steps of retention in one sweep")
 
 

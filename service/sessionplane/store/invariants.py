@@ -177,6 +177,17 @@ _ALL = (
         """,
     ),
     Invariant(
+        name="log_size_is_known",
+        promise=_ORDER,
+        description="A log holds as many bytes as were ever appended to it, less those that retention removed.",
+        query="""
+            SELECT s.session_id FROM sessions s LEFT JOIN (
+                SELECT session_id, sum(length(data)) AS size FROM events GROUP BY session_id
+            ) e USING (session_id)
+            WHERE s.deleted_at_ms IS NULL AND coalesce(e.size, 0) <> s.log_bytes - s.floor_log_bytes
+        """,
+    ),
+    Invariant(
         name="log_belongs_to_a_session",
         promise=_ORDER,
         description="Every event belongs to a session that exists.",
