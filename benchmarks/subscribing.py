@@ -9,7 +9,7 @@ from driving import Held, session_of
 from http2 import CallFailed, Connection
 from load import patiently
 from sessionplane.domain.events import OutputDelta
-from sessionplane.rpc.streams import BATCH_TAG, varint
+from sessionplane.rpc.streams import BATCH_TAG
 from sessionplane.store import codec
 from sessionplane.v1 import session_service_pb2 as pb
 from texts import TEXT
@@ -93,4 +93,4 @@ def frame_of(held: Held, events: int) -> bytes:
     head = pb.StreamEventsResponse(
         resume_token="t" * 72, after_sequence=1_000, through_sequence=1_000 + events
     )
-    return head.SerializeToString() + BATCH_TAG + varint(len(entry) * events) + entry * events
+    return head.SerializeToString() + BATCH_TAG + codec.varint(len(entry) * events) + entry * events
