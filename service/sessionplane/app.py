@@ -29,6 +29,7 @@ from sessionplane.domain.key_report import KeyChanges
 from sessionplane.domain.limits import Limits
 from sessionplane.live.loops import every
 from sessionplane.plane import rehoming
+from sessionplane.plane.context import Clock
 from sessionplane.plane.plane import ControlPlane
 from sessionplane.rpc.admin_service import ServerFacts
 from sessionplane.rpc.server import Edge
@@ -97,8 +98,10 @@ def new_id(prefix: str) -> str:
 
 
 @asynccontextmanager
-async def running(settings: Settings, *, accept_key_changes: bool = False) -> AsyncIterator[Running]:
-    """Start a server, and stop it as the context is left.
+async def running(
+    settings: Settings, *, accept_key_changes: bool = False, clock: Clock | None = None
+) -> AsyncIterator[Running]:
+    """Start a server, and stop it as the context is left. Its clock is the machine's unless another one is given.
 
     Raises StoreBusy, StoreUnusable, BindFailed and, unless they are accepted, KeysWouldChange, with nothing left
     behind.
@@ -107,7 +110,7 @@ async def running(settings: Settings, *, accept_key_changes: bool = False) -> As
     try:
         plane = ControlPlane(
             store,
-            clock=SystemClock(),
+            clock=clock or SystemClock(),
             new_id=new_id,
             new_secret=lambda: f"lse_{secrets.token_urlsafe(18)}",
             read_mark=read_mark,

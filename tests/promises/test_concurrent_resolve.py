@@ -15,8 +15,9 @@ import pytest
 
 from sessionplane.v1 import session_pb2
 from sessionplane.v1 import session_service_pb2 as pb
+from sessionplane.v1.run_pb2 import Payload, RunSpec
 from sessionplane.v1.session_pb2 import SessionRef
-from tests.support.refusals import Refusal, refused
+from tests.support.refusals import Refusal, read, refused
 from tests.support.rows import rows
 from tests.support.serving import Served
 from tests.support.stores import HeldWriter
@@ -109,6 +110,104 @@ async def test_an_established_key_is_resolved_while_the_writer_is_busy(server: S
         assert (await server.wire.resolve("old")).resolution == session_pb2.RESOLUTION_EXISTING
         by_id = await server.wire.resolve(session_id=created.session.session_id)
         assert by_id.session.session_id == created.session.session_id
+
+
+async def _shown(wire: Wire, *, internal: bool = False) -> set[str]:
+    """The keys that a list and a watch show; both show the same."""
+    page = await wire.sessions.ListSessions(pb.ListSessionsRequest(show_internal=internal))
+    async with wire.watch(show_internal=internal) as watch:
+        await watch.caught_up()
+        assert set(watch.copy) == {session.session_id for session in page.sessions}
+    return {session.key for session in page.sessions}
+
+
+async def test_internal_hand_offs_leave_no_visible_row(server: Served) -> None:
+    """What machinery does under a key is its own until a user comes: it resolves, runs, follows and fails there, and
+    neither a list nor a watch tells of it.
+    """
+    wire = server.wire
+    internal = {"visibility": session_pb2.VISIBILITY_INTERNAL}
+    hidden = (await wire.resolve("new", **internal)).session
+    run = RunSpec(run_id="handed-over", input=Payload(text="from here to there"))
+    await wire.resolve("new", run=run, **internal)
+    async with wire.stream(session_id=hidden.session_id, until=pb.STREAM_UNTIL_RUN_END) as stream:
+        await wire.run_through("handed-over", "done")
+        await stream.rest()
+    assert stream.refusal is None
+    system = pb.StartRunRequest(session=SessionRef(key="new"), interaction=session_pb2.INTERACTION_SYSTEM)
+    await wire.interrupt(run_id=(await wire.sessions.StartRun(system)).run.run_id)
+    await wire.reset("new")
+    assert await _shown(wire) == set()
+    assert await _shown(wire, internal=True) == {"agent:main:new"}
+    await wire.resolve("new")
+    assert await _shown(wire) == {"agent:main:new"}
+    assert (await wire.get(session_id=hidden.session_id)).session.visibility == hidden.visibility
+
+
+async def test_machinery_that_wants_no_row_leaves_none(server: Served) -> None:
+    """It asks with `missing` FAIL, and gets the session that is there or nothing."""
+    before = rows(server.database)
+    asked = {
+        "visibility": session_pb2.VISIBILITY_INTERNAL,
+        "missing_policy": session_pb2.MISSING_POLICY_FAIL,
+    }
+    refusal = await refused(server.wire.resolve("new", run=RunSpec(), **asked))
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.NOT_FOUND, "KEY_NOT_BOUND")
+    assert rows(server.database) == before
+    created = await server.wire.resolve("new")
+    assert (await server.wire.resolve("new", **asked)).session.session_id == created.session.session_id
+
+
+async def test_of_machinery_and_a_user_who_come_at_once_both_have_one_visible_session(
+    server: Served, wires: list[Wire]
+) -> None:
+    """Whichever of them creates it: the user's makes it visible, and machinery's hides nothing."""
+    internal = {"visibility": session_pb2.VISIBILITY_INTERNAL}
+    for turn in range(10):
+        calls = [wire.resolve(f"key-{turn}", **(internal if n % 2 else {})) for n, wire in enumerate(wires)]
+        resolved = await asyncio.gather(*calls[:: -1 if turn % 2 else 1])
+        assert len({answer.session.session_id for answer in resolved}) == 1
+    assert len(await _shown(server.wire)) == 10
+
+
+async def test_policies_race_for_a_new_key_and_make_no_second_session(
+    server: Served, wires: list[Wire]
+) -> None:
+    """Who will only create, who will only find, and who takes what comes: one session, and everybody is told of it."""
+    policies = [
+        {"conflict_policy": session_pb2.CONFLICT_POLICY_FAIL},
+        {"missing_policy": session_pb2.MISSING_POLICY_FAIL},
+        {},
+        {"ended_policy": session_pb2.ENDED_POLICY_CREATE_NEW},
+    ]
+    calls = [wires[n % 4].resolve("new", **policies[n % 4]) for n in range(80)]
+    answers = await asyncio.gather(*calls, return_exceptions=True)
+    found = [each for each in answers if isinstance(each, pb.ResolveSessionResponse)]
+    failed = [read(each) for each in answers if isinstance(each, grpc.aio.AioRpcError)]
+    assert len(found) + len(failed) == 80
+    holder = (await server.wire.get("new")).session.session_id
+    assert {answer.session.session_id for answer in found} == {holder}
+    assert [answer.resolution for answer in found].count(session_pb2.RESOLUTION_CREATED) == 1
+    assert {each.reason for each in failed} <= {"SESSION_EXISTS", "KEY_NOT_BOUND"}
+    assert len(rows(server.database)["sessions"]) == 1
+
+
+async def test_of_rivals_who_replace_the_same_session_one_wins(server: Served, wires: list[Wire]) -> None:
+    """The others are told whom it made; without an expectation each replaces the one before."""
+    old = (await server.wire.resolve("old")).session.session_id
+    replace = {"conflict_policy": session_pb2.CONFLICT_POLICY_REPLACE}
+    calls = [wire.resolve("old", expected_session_id=old, **replace) for wire in wires]
+    answers = await asyncio.gather(*calls, return_exceptions=True)
+    (won,) = [each for each in answers if isinstance(each, pb.ResolveSessionResponse)]
+    lost = [read(each) for each in answers if isinstance(each, grpc.aio.AioRpcError)]
+    assert {(each.code, each.reason) for each in lost} == {(grpc.StatusCode.ABORTED, "SESSION_REPLACED")}
+    assert {(each.metadata or {})["current"] for each in lost} == {won.session.session_id}
+    chain = await asyncio.gather(*[wire.resolve("old", **replace) for wire in wires])
+    links = {answer.previous_session_id: answer.session.session_id for answer in chain}
+    session_id, length = won.session.session_id, 0
+    while session_id in links:
+        session_id, length = links[session_id], length + 1
+    assert (session_id, length) == ((await server.wire.get("old")).session.session_id, 4)
 
 
 async def test_an_unknown_session_id_creates_nothing(server: Served) -> None:

@@ -20,7 +20,8 @@ from sessionplane.cli.openclaw import read_store
 from sessionplane.domain.keys import DEFAULT_OPAQUE_PEERS, OpaquePeer
 from sessionplane.domain.legacy_keys import modern
 from sessionplane.v1 import session_service_pb2 as pb
-from sessionplane.v1.session_pb2 import RESOLUTION_EXISTING, SessionRef
+from sessionplane.v1.run_pb2 import RunSpec
+from sessionplane.v1.session_pb2 import CONFLICT_POLICY_FAIL, RESOLUTION_EXISTING, SessionRef
 from tests.support.openclaw import wild
 from tests.support.refusals import refused
 from tests.support.rows import rows
@@ -81,8 +82,40 @@ async def _bind_again(wire: Wire, key: str) -> str:
     return answer.session.session_id
 
 
+async def _label(wire: Wire, key: str) -> str:
+    return (await wire.update(key, labels={"by": key.strip()})).session.session_id
+
+
+async def _refuse(wire: Wire, key: str) -> str:
+    refusal = await refused(wire.resolve(key, conflict_policy=CONFLICT_POLICY_FAIL))
+    return (refusal.metadata or {})["session_id"]
+
+
+async def _reset_another(wire: Wire, key: str) -> str:
+    refusal = await refused(wire.reset(key, expected_session_id="ses_another"))
+    return (refusal.metadata or {})["current"]
+
+
+async def _resolve_and_start(wire: Wire, key: str) -> str:
+    return (await wire.resolve(key, run=RunSpec())).run.session_id
+
+
 Reach = Callable[[Wire, str], Awaitable[str]]
-PATHS = [_resolve, _get, _start, _interrupt, _follow, _resolve_and_follow, _resume, _list_events, _bind_again]
+PATHS = [
+    _resolve,
+    _get,
+    _start,
+    _interrupt,
+    _follow,
+    _resolve_and_follow,
+    _resume,
+    _list_events,
+    _bind_again,
+    _label,
+    _refuse,
+    _reset_another,
+    _resolve_and_start,
+]
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -91,6 +124,20 @@ async def test_every_spelling_reaches_the_session_on_every_path(server: Served, 
     session_id = (await server.wire.resolve("settings2")).session.session_id
     assert {await path(server.wire, spelling) for spelling in SPELLINGS} == {session_id}
     assert len(rows(server.database)["sessions"]) == 1
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+async def test_every_spelling_moves_and_frees_the_key(server: Served, spelling: str) -> None:
+    """A reset and a deletion under any spelling are of the one session, and are repeated under any other."""
+    wire = server.wire
+    first = (await wire.resolve("settings2")).session.session_id
+    reset = await wire.reset(spelling, request_id="r1")
+    assert reset.previous_session_id == first
+    assert (await wire.reset("settings2", request_id="r1")).session == reset.session
+    assert (await wire.get(CANONICAL)).session.session_id == reset.session.session_id
+    assert (await wire.delete(spelling, request_id="r2")).session_id == reset.session.session_id
+    assert (await wire.delete("settings2", request_id="r2")).deleted
+    assert rows(server.database)["keys"] == []
 
 
 @pytest.mark.parametrize("written", SPELLINGS)

@@ -15,6 +15,7 @@ from sessionplane import app
 from sessionplane.domain.limits import Limits
 from sessionplane.settings import Settings
 from sessionplane_client import Backoff, Client
+from tests.support.clock import FakeClock
 from tests.support.rows import broken
 from tests.support.wire import Wire, wired
 
@@ -48,6 +49,7 @@ async def serving(
     *,
     limits: dict[str, int] | None = None,
     accept_key_changes: bool = False,
+    clock: FakeClock | None = None,
     **given: Any,
 ) -> AsyncIterator[Served]:
     """Serve a file until the context is left, then stop as SIGTERM does. `given` are further settings. Nothing may be
@@ -56,7 +58,7 @@ async def serving(
     bounds = Limits(**(BOUNDS | (limits or {})))
     settings = Settings(listen="127.0.0.1:0", db=database, limits=bounds, **given)
     async with (
-        app.running(settings, accept_key_changes=accept_key_changes) as server,
+        app.running(settings, accept_key_changes=accept_key_changes, clock=clock) as server,
         wired(server.address) as wire,
         Client(server.address, backoff=AT_ONCE) as client,
     ):
