@@ -221,9 +221,10 @@ async def test_a_page_whose_place_was_removed_meanwhile_is_refused(bench: Bench)
     await finished(bench)
     await bench.remove(4)
     with pytest.raises(TokenCompacted) as refusal:
-        page(bench, after=3)
+        page(bench, after=(3, bench.session().session_id))
     assert parse_resume_token(refusal.value.details["floor_token"]) == token_at(bench, 4)
-    assert [entry.sequence for entry in page(bench, after=4).entries] == [5, 6, 7]
+    behind = page(bench, after=(4, bench.session().session_id))
+    assert [entry.sequence for entry in behind.entries] == [5, 6, 7]
 
 
 async def test_a_stream_that_is_overtaken_by_retention_says_so(bench: Bench) -> None:

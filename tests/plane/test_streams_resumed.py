@@ -186,11 +186,23 @@ async def test_a_log_is_read_in_pages(bench: Bench) -> None:
     """Pages follow each other without a gap, and the last one says that nothing follows."""
     await bench.running()
     one = page(bench)
-    two = page(bench, after=one.through.sequence)
+    two = page(bench, after=(one.through.sequence, one.session_id))
     assert ([entry.sequence for entry in one.entries], one.more) == ([1, 2, 3], True)
     assert ([entry.sequence for entry in two.entries], two.more) == ([4, 5, 6], False)
     assert two.through == Place(6, bench.session().head_hash)
-    assert page(bench, after=6).entries == []
+    assert page(bench, after=(6, one.session_id)).entries == []
+
+
+async def test_pages_of_a_key_stay_in_one_log(bench: Bench) -> None:
+    """If the key moves between two pages, the next one is refused: it would come from another session's log."""
+    await bench.running()
+    one = page(bench)
+    await bench.reset()
+    await bench.running()
+    with pytest.raises(PageTokenInvalid):
+        page(bench, after=(one.through.sequence, one.session_id))
+    rest = page(bench, one.session_id, after=(one.through.sequence, one.session_id))
+    assert [entry.sequence for entry in rest.entries] == [4, 5, 6]
 
 
 async def test_a_filtered_page_says_how_far_it_was_read(bench: Bench) -> None:
@@ -222,7 +234,7 @@ async def test_a_place_that_the_log_does_not_reach_is_no_page(bench: Bench) -> N
     """A page token beyond the log is refused."""
     await bench.resolve()
     with pytest.raises(PageTokenInvalid):
-        page(bench, after=3)
+        page(bench, after=(3, bench.session().session_id))
 
 
 async def test_what_does_not_exist_has_no_pages(bench: Bench) -> None:

@@ -115,25 +115,22 @@ def list_events(
     ref: SessionRef,
     *,
     resumed: ResumeToken | None,
-    after: int | None,
+    after: tuple[int, str] | None,
     wanted: Filter,
     limit: int,
     bytes_max: int,
 ) -> LogPage:
-    """Read a page of a log: behind a page token's sequence, a resume token, or from the oldest event.
+    """Read a page of a log: behind the page before, a sequence and its session's id; behind a resume token; or from
+    the oldest event.
 
-    Raises SessionNotFound, KeyNotBound, PageTokenInvalid, and what a resume token raises.
+    Raises SessionNotFound, KeyNotBound, PageTokenInvalid, also if the key has moved to another session since, and what
+    a resume token raises.
     """
     request = StreamRequest(namespace=namespace, session=ref, token=resumed)
     session = _named(tx, request)
     begin = place_of(tx, session, resumed) if resumed else _floor(session)
     if after is not None:
-        if after < session.floor_sequence:
-            raise _below_the_floor(tx, session)
-        found = tx.place(session.session_id, after)
-        if found is None:
-            raise PageTokenInvalid
-        begin = found
+        begin = _page_end(tx, session, *after)
     entries = tx.entries(session.session_id, after=begin, limit=limit, bytes_max=bytes_max)
     through = Place(entries[-1].sequence, entries[-1].chain) if entries else begin
     return LogPage(
@@ -142,6 +139,18 @@ def list_events(
         through=through,
         more=through.sequence < session.head_sequence,
     )
+
+
+def _page_end(tx: ReadTx, session: Session, sequence: int, session_id: str) -> Place:
+    """Return the place at which a page of the session's log ended."""
+    if session_id != session.session_id:
+        raise PageTokenInvalid
+    if sequence < session.floor_sequence:
+        raise _below_the_floor(tx, session)
+    place = tx.place(session.session_id, sequence)
+    if place is None:
+        raise PageTokenInvalid
+    return place
 
 
 def place_of(tx: ReadTx, session: Session, token: ResumeToken) -> Place:

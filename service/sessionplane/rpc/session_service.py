@@ -224,7 +224,7 @@ class SessionService:
                 NAMESPACE,
                 ref,
                 resumed=resumed,
-                after=begin.number if begin else None,
+                after=(begin.number, begin.row_id) if begin else None,
                 wanted=wanted,
                 limit=limit,
                 bytes_max=limits.page_bytes_max,
@@ -236,6 +236,6 @@ class SessionService:
         )
         if page.more:
             response.next_page_token = PageToken(
-                arguments=arguments, number=page.through.sequence, row_id=""
+                arguments=arguments, number=page.through.sequence, row_id=page.session_id
             ).encode()
         return response
