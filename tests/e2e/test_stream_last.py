@@ -137,6 +137,24 @@ async def test_what_was_waited_for_ends_with_ok_in_a_reset_and_a_deletion(server
     assert run.events[-1].run_terminal.output_text == "some text"
 
 
+@pytest.mark.parametrize(
+    ("until", "ended_by"),
+    [(0, "SESSION_FINAL"), (STREAM_UNTIL_CAUGHT_UP, "CAUGHT_UP"), (STREAM_UNTIL_SESSION_END, "SESSION_END")],
+)
+async def test_what_came_after_the_end_is_told_to_late_readers(
+    server: Served, until: int, ended_by: str
+) -> None:
+    """A NO_OP or a late result in the log of a final session hides neither itself nor what a reader waited for."""
+    wire = server.wire
+    old, _ = await _busy(wire)
+    await wire.reset("chat")
+    await wire.sessions.Interrupt(pb.InterruptRequest(session=SessionRef(session_id=old)))
+    late = await wire.stream(session_id=old, start=STREAM_START_OLDEST, until=until).rest()
+    assert late.ended_by == ended_by
+    assert (late.refusal is None) == bool(until)
+    assert late.events == await wire.log(session_id=old)
+
+
 async def test_a_run_that_never_came_ends_with_the_session(server: Served) -> None:
     """Who waits for the next run of a session that takes no more is told so."""
     wire = server.wire

@@ -149,6 +149,23 @@ async def test_what_was_delivered_wins_over_the_session_s_end(desk: Desk, reason
             assert (await rest(feed))[1] is ended_by
 
 
+@pytest.mark.parametrize(
+    "reason", [ClosingReason.CAUGHT_UP, ClosingReason.SESSION_END, ClosingReason.SESSION_FINAL]
+)
+async def test_a_late_reader_is_shown_what_came_after_the_session_s_end(
+    desk: Desk, reason: ClosingReason
+) -> None:
+    """A late result may lie behind the event that took the key: whoever opens after it is shown the whole log."""
+    desk.log.add(LOST[MoveReason.RESET])
+    desk.log.texts(1)
+    async with desk.feed(
+        until=Until(reason) if reason in set(Until) else None, goal=2, goal_reason=reason
+    ) as feed:
+        pieces, ended_by = await rest(feed)
+    assert (ended_by, feed.cursor.sequence) == (reason, 2)
+    assert events(pieces) == b"".join(entry.data for entry in desk.log.entries)
+
+
 async def test_nothing_behind_a_goal_is_delivered(desk: Desk) -> None:
     """What came after the place at which the stream is over stays for the next one, whose token is that place."""
     desk.log.texts(1)

@@ -201,7 +201,9 @@ class Feed:
             return None
         meaning = self._sources.mark(mark)
         if meaning.last is not None:
-            return meaning.last
+            # Of a session that was final at the opening all is shown: a late result may lie behind.
+            goal = self._plan.goal
+            return meaning.last if goal is None or mark.sequence >= goal else None
         generation = self._plan.until_generation
         ended = meaning.ended_generation and generation in (0, meaning.ended_generation)
         return ClosingReason.SESSION_END if ended and until is Until.SESSION_END else None
