@@ -117,4 +117,6 @@ def _queue(tx: Tx, injected: Input, session: Session, context: Context) -> None:
     tx.append(run.session_id, changed, run_id=run.run_id, at_ms=context.now_ms)
     tx.add_run(run, injected=True)
     tx.save_input(replace(injected, stage=InputStage.QUEUED, run_id=run.run_id))
-    tx.wake(run_topic(run.namespace, run.run_id))
+    # Whoever waits for the input waits at the run that it meant until now, which may go on.
+    for waiting_at in (injected.run_id, run.run_id):
+        tx.wake(run_topic(run.namespace, waiting_at))
