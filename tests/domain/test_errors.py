@@ -69,12 +69,11 @@ def test_a_reason_is_the_name_of_its_class() -> None:
 
 
 @pytest.mark.parametrize("variant", variants())
-def test_a_variant_has_the_reason_of_its_leaf_and_another_code(variant: type[SessionPlaneError]) -> None:
-    """It would be the leaf itself if it had the leaf's code, and a leaf if it had a reason of its own."""
+def test_a_variant_has_the_reason_of_its_leaf_and_another_message(variant: type[SessionPlaneError]) -> None:
+    """It would be the leaf itself if it had the leaf's message, and a leaf if it had a reason of its own."""
     (leaf,) = [leaf for leaf in leaves() if issubclass(variant, leaf)]
     assert variant.reason == leaf.reason
     assert variant.__doc__ != leaf.__doc__
-    assert CODES[variant] is not CODES[leaf]
 
 
 @pytest.mark.parametrize("leaf", LEAVES.values())
@@ -112,14 +111,14 @@ def test_details_are_text() -> None:
 
 def test_a_missing_detail_does_not_hide_the_refusal() -> None:
     """A message whose detail was forgotten shows its name, and the refusal stays what it is."""
-    assert str(errors.RunNotFound()) == "There is no run (run_id)."
+    assert str(errors.RunNotFound()).startswith("There is no run (run_id). ")
 
 
 @pytest.mark.parametrize("text", ["{0}", "{x.y}", "{x[0]}", "{x!r:>10}", "%s {} {{", "{"])
 def test_details_are_never_read_as_a_template(text: str) -> None:
     """What a caller sent shows up in a message as it is."""
     error = errors.RunNotFound(run_id=text)
-    assert str(error) == f"There is no run {text}."
+    assert str(error).startswith(f"There is no run {text}. ")
 
 
 def test_the_base_is_no_leaf() -> None:

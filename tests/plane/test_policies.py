@@ -94,6 +94,7 @@ async def test_only_the_expected_session_is_replaced(bench: Bench) -> None:
     assert error.details == {"current": new}
     error = await bench.refused(SessionReplaced, bench.resolve("other", **expecting))
     assert error.details == {"current": ""}
+    assert "nor by any other" in str(error)
 
 
 async def test_what_has_ended_is_expected_like_what_lives(bench: Bench) -> None:
@@ -110,6 +111,7 @@ async def test_an_ended_session_is_found_or_refused_or_left_behind(bench: Bench)
     assert (await bench.resolve()).view.session.state is SessionState.ENDED
     error = await bench.refused(SessionEnded, bench.resolve(ended=EndedPolicy.FAIL))
     assert error.details == {"session_id": old}
+    assert "the ended policy is FAIL" in str(error)
     fresh = await bench.resolve(ended=EndedPolicy.CREATE_NEW)
     assert (fresh.resolution, fresh.previous_session_id) == (Resolution.CREATED, old)
     assert bench.session().session_id == fresh.view.session.session_id != old

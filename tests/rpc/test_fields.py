@@ -188,6 +188,18 @@ def test_a_span_is_read_in_milliseconds(span: Duration | None, read: int | None)
     assert refused.value.details == {"field": "grace_period", "problem": "it must be from 1 s to 10 s"}
 
 
+def test_the_bound_of_a_span_is_written_out() -> None:
+    """A bound of many seconds is a number that a caller can send back, and no 3.1536e+09."""
+    with pytest.raises(FieldInvalid, match=r"from 0\.001 s to 3153600000 s"):
+        FIELDS.span_ms(
+            pb.InterruptRequest(grace_period=Duration()),
+            "grace_period",
+            default=1,
+            least=1,
+            most=3_153_600_000_000,
+        )
+
+
 def test_an_enum_that_is_not_set_is_the_default() -> None:
     """0 is None, a number is its member, and any other number is refused with the field."""
     assert enum(RunPolicy, 0, "run.policy") is None

@@ -95,13 +95,13 @@ class SessionExists(SessionPlaneError):
 
 
 class RunNotFound(SessionPlaneError):
-    """There is no run {run_id}."""
+    """There is no run {run_id}. Check the id; ListRuns has the runs of a session."""
 
     reason = "RUN_NOT_FOUND"
 
 
 class InterruptNotFound(SessionPlaneError):
-    """There is no interrupt {interrupt_id}."""
+    """There is no interrupt {interrupt_id}. Check the id; a run that was interrupted names its interrupt."""
 
     reason = "INTERRUPT_NOT_FOUND"
 
@@ -113,7 +113,7 @@ class InputNotFound(SessionPlaneError):
 
 
 class SubscriberNotFound(SessionPlaneError):
-    """There is no open stream {subscriber_id}."""
+    """There is no open stream {subscriber_id}. It may have ended; ListSubscribers has those that are open."""
 
     reason = "SUBSCRIBER_NOT_FOUND"
 
@@ -129,7 +129,7 @@ class KeyNeverBound(KeyNotBound):
 
 
 class InvalidTransition(SessionPlaneError):
-    """{subject} cannot go from {from} to {to}. Nothing was changed."""
+    """{subject} cannot go from {from} to {to}. Nothing was changed; read how it stands, then decide again."""
 
     reason = "INVALID_TRANSITION"
 
@@ -140,6 +140,10 @@ class SessionEnded(SessionPlaneError):
     reason = "SESSION_ENDED"
 
 
+class EndedPolicyFails(SessionEnded):
+    """The key's session {session_id} has ended, and the ended policy is FAIL. A StartRun brings it back, CREATE_NEW leaves it behind."""
+
+
 class RunIdReused(SessionPlaneError):
     """The run id {run_id} is in use for another session or other content. Use a new run id for new work."""
 
@@ -147,13 +151,13 @@ class RunIdReused(SessionPlaneError):
 
 
 class KeyMismatch(SessionPlaneError):
-    """Session {session_id} holds another key and cannot be bound to this one."""
+    """Session {session_id} holds another key and cannot be bound to this one. Bind a session that never had a key."""
 
     reason = "KEY_MISMATCH"
 
 
 class KeyBound(SessionPlaneError):
-    """The key is held by session {session_id} already."""
+    """The key is held by session {session_id} already. Go on in that session, or delete it before you bind another."""
 
     reason = "KEY_BOUND"
 
@@ -195,9 +199,13 @@ class EtagMismatch(SessionPlaneError):
 
 
 class SessionReplaced(SessionPlaneError):
-    """The key is not held by the session that was expected. Its holder, if any: {current}. Nothing was changed."""
+    """The key is not held by the session that was expected, but by {current}. Nothing was changed; look at that one, then decide again."""
 
     reason = "SESSION_REPLACED"
+
+
+class SessionGone(SessionReplaced):
+    """The key is not held by the session that was expected, nor by any other. Nothing was changed; ResolveSession creates one."""
 
 
 class TokenCompacted(SessionPlaneError):
@@ -285,7 +293,7 @@ class Credential(SessionPlaneError):
 
 
 class Disconnected(SessionPlaneError):
-    """This stream was replaced by a newer one, or ended by an operator."""
+    """This stream was replaced by a newer one, or ended by an operator. Do not come back unasked."""
 
     reason = "DISCONNECTED"
 
@@ -296,7 +304,7 @@ def leaves() -> list[type[SessionPlaneError]]:
 
 
 def variants() -> list[type[SessionPlaneError]]:
-    """Every error that shares the reason of the leaf it derives from, and has a message and a code of its own: to
-    programs it is the same finding, about something else.
+    """Every error that shares the reason of the leaf it derives from, and has a message and maybe a code of its own:
+    to programs it is the same finding, about something else.
     """
     return [error for leaf in leaves() for error in leaf.__subclasses__()]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from sessionplane.domain.errors import SessionReplaced
+from sessionplane.domain.errors import SessionGone, SessionReplaced
 from sessionplane.domain.events import SessionMoved
 from sessionplane.domain.keys import SessionKey
 from sessionplane.domain.merging import Rank, rank
@@ -22,8 +22,10 @@ from sessionplane.store.contract import Tx
 
 def expect(holder: Session | None, session_id: str) -> None:
     """Raise SessionReplaced, with who it is, unless the expected session holds the key; "" expects nobody."""
-    if session_id and (holder is None or holder.session_id != session_id):
-        raise SessionReplaced(current=holder.session_id if holder else "")
+    if session_id and holder is None:
+        raise SessionGone(current="")
+    if session_id and holder is not None and holder.session_id != session_id:
+        raise SessionReplaced(current=holder.session_id)
 
 
 def hand_over(

@@ -12,6 +12,7 @@ from types import MappingProxyType
 
 from sessionplane.domain import routing
 from sessionplane.domain.errors import (
+    EndedPolicyFails,
     FieldInvalid,
     KeyBound,
     KeyMismatch,
@@ -227,7 +228,7 @@ def _move_wanted(request: ResolveRequest, holder: Session | None, stale: Stale |
     """Say how the key has to move before there is a session to answer with; None if it may stay. An id names its
     session, whatever the policies say. To a user a stale session is no longer there for them to speak about.
 
-    Raises KeyNotBound, SessionExists, SessionEnded and SessionReplaced.
+    Raises KeyNotBound, SessionExists, EndedPolicyFails and SessionReplaced.
     """
     if request.session.key is None:
         return None
@@ -251,7 +252,7 @@ def _by_conflict(request: ResolveRequest, holder: Session | None) -> MoveReason 
 
 def _by_ended(request: ResolveRequest, holder: Session | None) -> MoveReason | None:
     if holder is not None and request.ended is EndedPolicy.FAIL:
-        raise SessionEnded(session_id=holder.session_id)
+        raise EndedPolicyFails(session_id=holder.session_id)
     return MoveReason.CREATE_NEW if request.ended is EndedPolicy.CREATE_NEW else None
 
 

@@ -117,7 +117,7 @@ class Fields:
         span: Duration = getattr(request, field)
         span_ms = span.seconds * 1000 + span.nanos // 1_000_000
         if not least <= span_ms <= most:
-            problem = f"it must be from {least / 1000:g} s to {most / 1000:g} s"
+            problem = f"it must be from {least / 1000:.15g} s to {most / 1000:.15g} s"
             raise FieldInvalid(field=f"{prefix}{field}", problem=problem)
         return span_ms
 
