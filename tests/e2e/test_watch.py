@@ -148,6 +148,8 @@ async def test_who_comes_and_goes_is_told_to_nobody(server: Served) -> None:
     async with wire.watch() as watch:
         await watch.caught_up()
         async with wire.stream("chat"):
+            async with wire.watch() as later:
+                assert later.frames[0].session.attached_count == 1
             await wire.resolve("other")
             await watch.until(lambda frame: frame.session.key.endswith(":other"))
             await wire.update("chat", display_name="x")

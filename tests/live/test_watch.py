@@ -12,7 +12,7 @@ from sessionplane.domain.errors import StoreFailed, TokenCompacted
 from sessionplane.domain.limits import Limits
 from sessionplane.domain.sessions import Session, Visibility
 from sessionplane.domain.streams import ClosingReason
-from sessionplane.live.watch import SHARED_MAX, CaughtUp, Changes, Ended, Watch, Watches
+from sessionplane.live.watch import CaughtUp, Changes, Ended, Watch, Watches
 from tests.support.values import NAMESPACE, NOW_MS, session
 from tests.support.virtual import run_virtual
 
@@ -220,13 +220,14 @@ async def test_a_failed_reading_is_everybodys_and_nobodys_later(room: Room) -> N
         assert told(await later.next(), later) == ["1:1"]
 
 
-async def test_shared_readings_are_bounded_and_go_with_the_last_watch(room: Room) -> None:
-    """Watches that begin at many places do not make a quiet namespace keep a page for each."""
-    room.change(*range(1, 40))
-    for begin in range(1, 39):
-        with room.watch(begin=begin) as watch, room.watch():
-            await watch.next()
-            assert len(room.watches._boards[NAMESPACE]._readings) <= SHARED_MAX
+async def test_nothing_that_was_read_is_kept(room: Room) -> None:
+    """Who comes later reads anew, since not all that is shown of a session changes its number."""
+    room.change(1)
+    with room.watch() as one, room.watch() as two:
+        piece = await one.next()
+        assert room.watches._boards[NAMESPACE]._readings == {}
+        assert await two.next() is not piece
+    assert room.reads == [0, 0]
     assert room.watches._boards == {}
 
 

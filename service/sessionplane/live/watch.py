@@ -4,8 +4,8 @@ A watch is a cursor among change numbers. It reads the rows above it, page by pa
 last; a row that changed ten times since is there once, as it is now. When there are none it waits for a commit that
 moved numbers of its namespace. Such a word carries nothing: the watch reads again.
 
-All who stand at the same number share one reading of it, so that a change costs one read, however many watch. Nothing
-here is of record, and everything belongs to the event loop.
+All who stand at the same number and look at the same time share one reading, so that a change costs one read, however
+many watch. Nothing here is of record or kept for later, and everything belongs to the event loop.
 """
 
 from __future__ import annotations
@@ -21,9 +21,6 @@ from sessionplane.domain.limits import Limits
 from sessionplane.domain.sessions import Session, Visibility
 from sessionplane.domain.streams import ClosingReason
 from sessionplane.live.pulse import Pulse
-
-SHARED_MAX = 8
-"""Readings of one namespace that are kept to be shared: those who watch stand at few places, mostly at one."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -89,7 +86,7 @@ class Watches:
 
 @dataclass(slots=True, eq=False)
 class Board:
-    """Those who watch one namespace, and the readings that they share until the next change."""
+    """Those who watch one namespace, and the readings under way that they share. Bounded by those who watch."""
 
     namespace: str
     _read: Read
@@ -97,7 +94,7 @@ class Board:
     _readings: dict[int, asyncio.Future[Changes]] = field(default_factory=dict)
 
     def changed(self) -> None:
-        """Forget what was read before the change, and wake all."""
+        """Share no reading any more that began before the change, and wake all."""
         self._readings = {}
         for watch in self.watches:
             watch.changed()
@@ -106,18 +103,19 @@ class Board:
         """Return what changed above a number, from a reading that began after the last change was told of."""
         reading = self._readings.get(number)
         if reading is None:
-            if len(self._readings) >= SHARED_MAX:
-                self._readings = {}
             reading = self._readings[number] = asyncio.ensure_future(self._read(self.namespace, number))
-            reading.add_done_callback(lambda done: self._drop_failed(number, done))
+            reading.add_done_callback(lambda done: self._ended(number, done))
         # Whoever leaves while it is read takes it from nobody else.
         return await asyncio.shield(reading)
 
-    def _drop_failed(self, number: int, reading: asyncio.Future[Changes]) -> None:
-        """Share no failure with those who come later."""
-        failed = reading.cancelled() or reading.exception() is not None
-        if failed and self._readings.get(number) is reading:
+    def _ended(self, number: int, reading: asyncio.Future[Changes]) -> None:
+        """Whoever comes later reads again: who attends a session changes without a word. A failure that nobody waits
+        for any more is nobody's.
+        """
+        if self._readings.get(number) is reading:
             del self._readings[number]
+        if not reading.cancelled():
+            reading.exception()
 
 
 class Watch:

@@ -91,7 +91,8 @@ class RunnerServiceServicer(object):
         without waiting; an acknowledgement covers all before it. A newer DriveRun with the same lease replaces
         an older one, which ends with ABORTED `DISCONNECTED`. If the run ends elsewhere, `finished` comes with
         its terminal, then RUN_FINISHED. A broken stream does not end the run: the lease decides.
-        Errors: LEASE_LOST, RUN_FINISHED, RUN_SEQUENCE_GAP, INPUT_NOT_FOUND, LOG_FULL, DRAINING.
+        Errors: LEASE_LOST, RUN_FINISHED, RUN_SEQUENCE_GAP, INPUT_NOT_FOUND, LOG_FULL, SLOW_CONSUMER, DISCONNECTED,
+        DRAINING.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

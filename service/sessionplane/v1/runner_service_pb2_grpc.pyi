@@ -48,7 +48,8 @@ class RunnerServiceStub:
     without waiting; an acknowledgement covers all before it. A newer DriveRun with the same lease replaces
     an older one, which ends with ABORTED `DISCONNECTED`. If the run ends elsewhere, `finished` comes with
     its terminal, then RUN_FINISHED. A broken stream does not end the run: the lease decides.
-    Errors: LEASE_LOST, RUN_FINISHED, RUN_SEQUENCE_GAP, INPUT_NOT_FOUND, LOG_FULL, DRAINING.
+    Errors: LEASE_LOST, RUN_FINISHED, RUN_SEQUENCE_GAP, INPUT_NOT_FOUND, LOG_FULL, SLOW_CONSUMER, DISCONNECTED,
+    DRAINING.
     """
     PublishEvents: _grpc.UnaryUnaryMultiCallable[_runner_service_pb2.PublishEventsRequest, _runner_service_pb2.PublishEventsResponse]
     """Publishes events of a run: all of them, or none. Counts as a heartbeat.
@@ -85,7 +86,8 @@ class RunnerServiceAsyncStub(RunnerServiceStub):
     without waiting; an acknowledgement covers all before it. A newer DriveRun with the same lease replaces
     an older one, which ends with ABORTED `DISCONNECTED`. If the run ends elsewhere, `finished` comes with
     its terminal, then RUN_FINISHED. A broken stream does not end the run: the lease decides.
-    Errors: LEASE_LOST, RUN_FINISHED, RUN_SEQUENCE_GAP, INPUT_NOT_FOUND, LOG_FULL, DRAINING.
+    Errors: LEASE_LOST, RUN_FINISHED, RUN_SEQUENCE_GAP, INPUT_NOT_FOUND, LOG_FULL, SLOW_CONSUMER, DISCONNECTED,
+    DRAINING.
     """
     PublishEvents: _aio.UnaryUnaryMultiCallable[_runner_service_pb2.PublishEventsRequest, _runner_service_pb2.PublishEventsResponse]  # type: ignore[assignment]
     """Publishes events of a run: all of them, or none. Counts as a heartbeat.
@@ -131,7 +133,8 @@ class RunnerServiceServicer(metaclass=_abc_1.ABCMeta):
         without waiting; an acknowledgement covers all before it. A newer DriveRun with the same lease replaces
         an older one, which ends with ABORTED `DISCONNECTED`. If the run ends elsewhere, `finished` comes with
         its terminal, then RUN_FINISHED. A broken stream does not end the run: the lease decides.
-        Errors: LEASE_LOST, RUN_FINISHED, RUN_SEQUENCE_GAP, INPUT_NOT_FOUND, LOG_FULL, DRAINING.
+        Errors: LEASE_LOST, RUN_FINISHED, RUN_SEQUENCE_GAP, INPUT_NOT_FOUND, LOG_FULL, SLOW_CONSUMER, DISCONNECTED,
+        DRAINING.
         """
 
     @_abc_1.abstractmethod

@@ -269,7 +269,7 @@ class SessionServiceServicer(object):
         every other end is an error status. Every frame carries a resume_token: a new call with the newest one
         goes on without a gap and without a repeat, also after a restart of the server.
         Errors: TOKEN_COMPACTED, TOKEN_INVALID, STORE_REPLACED, LOG_BEHIND_TOKEN, CHECKSUM, SLOW_CONSUMER,
-        STREAM_LIMIT, DRAINING, SESSION_ENDED, SESSION_NOT_FOUND, RUN_NOT_FOUND.
+        STREAM_LIMIT, DISCONNECTED, DRAINING, MAX_AGE, SESSION_ENDED, SESSION_NOT_FOUND, RUN_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -288,7 +288,7 @@ class SessionServiceServicer(object):
         Every frame carries a resume_token: a new call with the newest one is sent the rows that changed after it, and
         what was removed since. When removed rows can no longer be told the token is TOKEN_COMPACTED: begin without one.
         Errors: TOKEN_INVALID, TOKEN_COMPACTED, STORE_REPLACED, LOG_BEHIND_TOKEN, SLOW_CONSUMER, STREAM_LIMIT,
-        DISCONNECTED, DRAINING.
+        DISCONNECTED, DRAINING, MAX_AGE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -114,7 +114,7 @@ class SessionServiceStub:
     every other end is an error status. Every frame carries a resume_token: a new call with the newest one
     goes on without a gap and without a repeat, also after a restart of the server.
     Errors: TOKEN_COMPACTED, TOKEN_INVALID, STORE_REPLACED, LOG_BEHIND_TOKEN, CHECKSUM, SLOW_CONSUMER,
-    STREAM_LIMIT, DRAINING, SESSION_ENDED, SESSION_NOT_FOUND, RUN_NOT_FOUND.
+    STREAM_LIMIT, DISCONNECTED, DRAINING, MAX_AGE, SESSION_ENDED, SESSION_NOT_FOUND, RUN_NOT_FOUND.
     """
     ListEvents: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ListEventsRequest, _session_service_pb2.ListEventsResponse]
     """The same log as pages, oldest first. Errors: PAGE_TOKEN_INVALID, and those of a stream's token."""
@@ -124,7 +124,7 @@ class SessionServiceStub:
     Every frame carries a resume_token: a new call with the newest one is sent the rows that changed after it, and
     what was removed since. When removed rows can no longer be told the token is TOKEN_COMPACTED: begin without one.
     Errors: TOKEN_INVALID, TOKEN_COMPACTED, STORE_REPLACED, LOG_BEHIND_TOKEN, SLOW_CONSUMER, STREAM_LIMIT,
-    DISCONNECTED, DRAINING.
+    DISCONNECTED, DRAINING, MAX_AGE.
     """
 
 @_typing.type_check_only
@@ -213,7 +213,7 @@ class SessionServiceAsyncStub(SessionServiceStub):
     every other end is an error status. Every frame carries a resume_token: a new call with the newest one
     goes on without a gap and without a repeat, also after a restart of the server.
     Errors: TOKEN_COMPACTED, TOKEN_INVALID, STORE_REPLACED, LOG_BEHIND_TOKEN, CHECKSUM, SLOW_CONSUMER,
-    STREAM_LIMIT, DRAINING, SESSION_ENDED, SESSION_NOT_FOUND, RUN_NOT_FOUND.
+    STREAM_LIMIT, DISCONNECTED, DRAINING, MAX_AGE, SESSION_ENDED, SESSION_NOT_FOUND, RUN_NOT_FOUND.
     """
     ListEvents: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ListEventsRequest, _session_service_pb2.ListEventsResponse]  # type: ignore[assignment]
     """The same log as pages, oldest first. Errors: PAGE_TOKEN_INVALID, and those of a stream's token."""
@@ -223,7 +223,7 @@ class SessionServiceAsyncStub(SessionServiceStub):
     Every frame carries a resume_token: a new call with the newest one is sent the rows that changed after it, and
     what was removed since. When removed rows can no longer be told the token is TOKEN_COMPACTED: begin without one.
     Errors: TOKEN_INVALID, TOKEN_COMPACTED, STORE_REPLACED, LOG_BEHIND_TOKEN, SLOW_CONSUMER, STREAM_LIMIT,
-    DISCONNECTED, DRAINING.
+    DISCONNECTED, DRAINING, MAX_AGE.
     """
 
 class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -399,7 +399,7 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         every other end is an error status. Every frame carries a resume_token: a new call with the newest one
         goes on without a gap and without a repeat, also after a restart of the server.
         Errors: TOKEN_COMPACTED, TOKEN_INVALID, STORE_REPLACED, LOG_BEHIND_TOKEN, CHECKSUM, SLOW_CONSUMER,
-        STREAM_LIMIT, DRAINING, SESSION_ENDED, SESSION_NOT_FOUND, RUN_NOT_FOUND.
+        STREAM_LIMIT, DISCONNECTED, DRAINING, MAX_AGE, SESSION_ENDED, SESSION_NOT_FOUND, RUN_NOT_FOUND.
         """
 
     @_abc_1.abstractmethod
@@ -421,7 +421,7 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         Every frame carries a resume_token: a new call with the newest one is sent the rows that changed after it, and
         what was removed since. When removed rows can no longer be told the token is TOKEN_COMPACTED: begin without one.
         Errors: TOKEN_INVALID, TOKEN_COMPACTED, STORE_REPLACED, LOG_BEHIND_TOKEN, SLOW_CONSUMER, STREAM_LIMIT,
-        DISCONNECTED, DRAINING.
+        DISCONNECTED, DRAINING, MAX_AGE.
         """
 
 def add_SessionServiceServicer_to_server(servicer: SessionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
