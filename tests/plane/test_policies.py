@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sessionplane.domain.errors import (
     KeyNotBound,
+    LimitExceeded,
     RequestIdReused,
     SessionEnded,
     SessionExists,
@@ -316,3 +318,21 @@ async def test_what_shows_a_session_is_remembered(bench: Bench) -> None:
     await bench.resolve(request_id="r1")
     assert (await bench.resolve(request_id="r1")).resolution is Resolution.EXISTING
     await bench.refused(RequestIdReused, bench.resolve("other", request_id="r1"))
+
+
+@pytest.mark.parametrize(
+    ("bounds", "limit"), [({"labels_max": 3}, "3"), ({"labels_bytes_max": 7}, "7 bytes")]
+)
+async def test_labels_do_not_pile_up_from_session_to_session(
+    tmp_path: Path, bounds: dict[str, int], limit: str
+) -> None:
+    """What is carried over and what is given are bounded together, as the labels of any session; else all stays."""
+    async with open_bench(tmp_path / "plane.db", **bounds) as bench:
+        old = (await bench.resolve(labels={"a": "1", "b": "1"})).view.session
+        refusal = await bench.refused(
+            LimitExceeded, bench.resolve(conflict=REPLACE, labels={"c": "1", "d": "1"})
+        )
+        assert (refusal.details["field"], refusal.details["limit"]) == ("labels", limit)
+        replaced = await bench.resolve(conflict=REPLACE, labels={"b": "2", "c": "1"})
+        assert dict(replaced.view.session.labels) == {"a": "1", "b": "2", "c": "1"}
+        assert replaced.previous_session_id == old.session_id

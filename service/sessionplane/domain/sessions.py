@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
 
-from sessionplane.domain.errors import InvalidTransition
+from sessionplane.domain.errors import InvalidTransition, LimitExceeded
 from sessionplane.domain.keys import SessionKey
 from sessionplane.domain.limits import Limits
 
@@ -179,6 +179,15 @@ def next_state(state: SessionState, cause: SessionCause) -> SessionState:
 def allows(state: SessionState, cause: SessionCause) -> bool:
     """Say whether `cause` leads anywhere from `state`."""
     return cause in TRANSITIONS[state]
+
+
+def check_labels(labels: Mapping[str, str], limits: Limits, *, field: str) -> None:
+    """Raise LimitExceeded, about this field of a request, for more labels than a session or run may have."""
+    if len(labels) > limits.labels_max:
+        raise LimitExceeded(field=field, actual=len(labels), limit=limits.labels_max)
+    size = sum(len(name.encode()) + len(value.encode()) for name, value in labels.items())
+    if size > limits.labels_bytes_max:
+        raise LimitExceeded(field=field, actual=f"{size} bytes", limit=f"{limits.labels_bytes_max} bytes")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,15 @@ from sessionplane.domain.errors import SessionGone, SessionReplaced
 from sessionplane.domain.events import SessionMoved
 from sessionplane.domain.keys import SessionKey
 from sessionplane.domain.merging import Rank, rank
-from sessionplane.domain.sessions import Interaction, MoveReason, Session, SessionCause, Visibility, allows
+from sessionplane.domain.sessions import (
+    Interaction,
+    MoveReason,
+    Session,
+    SessionCause,
+    Visibility,
+    allows,
+    check_labels,
+)
 from sessionplane.plane import lane, sessions
 from sessionplane.plane.context import Context
 from sessionplane.plane.sessions import Past
@@ -41,14 +49,19 @@ def hand_over(
 ) -> Session:
     """Move the key from the session that holds it to a new one, which is returned as its row is now. The labels and
     the name of the old one are carried over; those that are given win.
+
+    Raises LimitExceeded if together they are too many: each move of a key might add some.
     """
+    together = {**old.labels, **(labels or {})}
+    if labels:
+        check_labels(together, context.limits, field="labels")
     new = sessions.create(
         tx,
         context,
         namespace=old.namespace,
         key=_release(tx, old) or old.key,
         interaction=interaction,
-        labels={**old.labels, **(labels or {})},
+        labels=together,
         display_name=display_name or old.display_name,
         visibility=visibility,
         reason=reason,

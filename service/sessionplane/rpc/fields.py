@@ -28,6 +28,7 @@ from sessionplane.domain.sessions import (
     Interaction,
     MissingPolicy,
     Visibility,
+    check_labels,
 )
 from sessionplane.domain.streams import Presence, Start, Until
 from sessionplane.plane.context import Call
@@ -89,14 +90,9 @@ class Fields:
         """Read labels. NUL is refused: databases end a text there when they look into one, as filters do."""
         if not labels:
             return {}
-        limits = self._limits
         if any("\0" in name or "\0" in value for name, value in labels.items()):
             raise FieldInvalid(field=field, problem="a name or a value holds the character NUL; leave it out")
-        if len(labels) > limits.labels_max:
-            raise LimitExceeded(field=field, actual=len(labels), limit=limits.labels_max)
-        size = sum(len(name.encode()) + len(value.encode()) for name, value in labels.items())
-        if size > limits.labels_bytes_max:
-            raise LimitExceeded(field=field, actual=f"{size} bytes", limit=f"{limits.labels_bytes_max} bytes")
+        check_labels(labels, self._limits, field=field)
         return dict(labels)
 
     def payload(self, payload: run_pb2.Payload, field: str) -> bytes:
