@@ -7,7 +7,16 @@ from pathlib import Path
 
 import grpc
 
-from sessionplane.v1.session_service_pb2 import PRESENCE_OBSERVER, STREAM_START_OLDEST, STREAM_UNTIL_RUN_END
+from sessionplane.v1.admin_service_pb2 import ImportEntry, ImportSessionsRequest
+from sessionplane.v1.run_pb2 import Payload, RunSpec
+from sessionplane.v1.session_pb2 import SessionRef
+from sessionplane.v1.session_service_pb2 import (
+    PRESENCE_OBSERVER,
+    STREAM_START_OLDEST,
+    STREAM_UNTIL_RUN_END,
+    ResolveSessionRequest,
+    StreamEventsRequest,
+)
 from tests.support.refusals import Refusal, refused
 from tests.support.serving import serving
 from tests.support.stores import HeldWriter
@@ -104,3 +113,24 @@ async def test_a_full_queue_refuses_writes_and_still_reads_and_streams(tmp_path:
         await wire.run_through(started.run.run_id, "done")
         assert (await stream.rest()).ended_by == "RUN_END"
         assert (await refused(wire.get("new"))).reason == "KEY_NOT_BOUND"
+
+
+async def test_what_waits_for_the_writer_is_bounded_by_its_bytes_however_it_came(tmp_path: Path) -> None:
+    """A run that a stream starts, and an import, count with what they carry; small ones still go through."""
+    async with serving(tmp_path / "plane.db", limits={"writer_bytes_max": 1_000}) as server:
+        wire = server.wire
+        for size, fits in ((100, True), (2_000, False)):
+            text = "x" * size
+            run = RunSpec(input=Payload(text=text))
+            asked = ResolveSessionRequest(session=SessionRef(key=f"chat-{size}"), run=run)
+            stream = wire.sessions.StreamEvents(StreamEventsRequest(resolve=asked), timeout=DEADLINE_S)
+            labels = {"about": text}
+            entry = ImportEntry(raw_key=f"old-{size}", source_id="1", labels=labels)
+            imported = wire.admin.ImportSessions(ImportSessionsRequest(entries=[entry]), timeout=DEADLINE_S)
+            if fits:
+                assert (await stream.read()).HasField("opened")
+                assert (await imported).results[0].session_id
+                stream.cancel()
+            else:
+                assert _kind(await refused(stream.read())) == (EXHAUSTED, "OVERLOADED")
+                assert _kind(await refused(imported)) == (EXHAUSTED, "OVERLOADED")

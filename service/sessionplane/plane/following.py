@@ -153,7 +153,7 @@ class Following:
         there = self._store.read(lambda tx: streams.find_target(tx, request, stale=self._stale))
         if there is not None:
             self.seats.place(seat, there.session_id)
-        opened = self._execute(with_request(streams.open_stream, request))
+        opened = self._execute(with_request(streams.open_stream, request), size=request.size)
         try:
             return await asyncio.shield(opened)
         except asyncio.CancelledError:

@@ -180,8 +180,7 @@ class ControlPlane:
 
     def _write(self, request: resolving.ResolveRequest, seen: str) -> asyncio.Future[resolving.Resolved]:
         """Queue a resolve for the writer. A caller that goes away takes nothing back."""
-        size = len(request.run.input) if request.run is not None else 0
-        return self.execute(lambda tx, use: resolving.resolve(tx, request, use, seen=seen), size=size)
+        return self.execute(lambda tx, use: resolving.resolve(tx, request, use, seen=seen), size=request.size)
 
     async def wait_run(self, namespace: str, run_id: str, *, wait_s: float) -> RunView:
         """Wait until the run has finished, or the time is over; return it as it is then.
@@ -231,10 +230,12 @@ class ControlPlane:
                 if not rung:
                     return None
 
-    async def import_sessions(self, request: importing.ImportRequest) -> Sequence[importing.Imported]:
+    async def import_sessions(
+        self, request: importing.ImportRequest, *, size: int = 0
+    ) -> Sequence[importing.Imported]:
         """Import sessions from elsewhere, or rehearse it: then nothing is kept of it."""
         try:
-            return await self.execute(with_request(importing.import_sessions, request))
+            return await self.execute(with_request(importing.import_sessions, request), size=size)
         except importing.Rehearsed as rehearsed:
             return rehearsed.results
 

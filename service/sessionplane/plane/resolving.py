@@ -69,6 +69,11 @@ class ResolveRequest:
         """Who asks: what is INTERNAL is never a user's."""
         return self.interaction if self.visibility is Visibility.VISIBLE else Interaction.SYSTEM
 
+    @property
+    def size(self) -> int:
+        """How many bytes it keeps while it waits for the writer, about."""
+        return len(self.run.input) if self.run is not None else 0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resolved:

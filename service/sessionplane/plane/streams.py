@@ -51,6 +51,11 @@ class StreamRequest:
     presence: Presence = Presence.ATTACHED
     subscriber_name: str = ""
 
+    @property
+    def size(self) -> int:
+        """How many bytes it keeps while it waits for the writer, about."""
+        return self.resolve.size if self.resolve is not None else 0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opening:

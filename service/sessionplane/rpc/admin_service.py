@@ -116,7 +116,7 @@ class AdminService:
         read = self._parser.imported(request)
         usable = [each for each in read if isinstance(each, ImportEntry)]
         asked = ImportRequest(namespace=NAMESPACE, entries=usable, dry_run=request.dry_run)
-        done = iter(await self._plane.import_sessions(asked) if usable else ())
+        done = iter(await self._plane.import_sessions(asked, size=request.ByteSize()) if usable else ())
         return pb.ImportSessionsResponse(
             results=[
                 _imported(each, next(done)) if isinstance(each, ImportEntry) else _refused(each)
