@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+import click
 import pytest
 
 from sessionplane.cli.listing import filter_text
@@ -40,6 +41,13 @@ NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 def test_flags_become_a_filter(asked: dict[str, Any], meaning: str) -> None:
     """What several of them ask for holds at once; what one of them asks for twice holds for either, but labels."""
     assert str(parse(filter_text(**asked, now=NOW), key_settings=KeySettings())) == meaning
+
+
+@pytest.mark.parametrize("since", ["yesterday", "1x", "2026-01-01", "2026-01-01T00:00:00"])
+def test_what_is_no_time_is_refused_in_words_of_the_flag(since: str) -> None:
+    """Whoever wrote --since never wrote a filter, so the refusal speaks of no place in one."""
+    with pytest.raises(click.UsageError, match=r"--since: .*: write a span, such as 90s or 2h, or a time"):
+        filter_text(since=since, now=NOW)
 
 
 def test_the_callers_own_filter_comes_first() -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,6 +32,18 @@ def test_ordinary_text_is_readable(text: str) -> None:
 def test_long_text_is_cut_visibly() -> None:
     """Beyond 200 characters a line says that there is more."""
     assert show.quoted("x" * 201).endswith('x" ...')
+
+
+def test_a_time_has_its_date_unless_that_is_todays() -> None:
+    """What was a year ago does not look as if it was this morning."""
+    now = datetime.now().astimezone()
+    shown = Timestamp()
+    shown.FromDatetime(now)
+    assert show.clock(shown) in {f"{now:%H:%M:%S}", f"{now:%Y-%m-%d %H:%M:%S}"}  # the latter at midnight
+    then = datetime(2025, 11, 13, 2, 13, 20).astimezone()
+    shown.FromDatetime(then.astimezone(UTC))
+    assert show.clock(shown) == "2025-11-13 02:13:20"
+    assert show.clock(Timestamp()) == ""
 
 
 @pytest.mark.parametrize("body", [field.name for field in event_pb2.Event.DESCRIPTOR.oneofs[0].fields])

@@ -51,7 +51,10 @@ def interrupt(
     wait: bool,
     as_lines: bool,
 ) -> None:
-    """Ask that the active run of KEY stop, and maybe do something else instead. Nothing to stop is no error."""
+    """Ask that the active run of KEY stop.
+
+    Something else may be started instead. Nothing to stop is no error.
+    """
     one_of(KEY=key, session_id=session_id, run_id=run_id)
     if pool and then is None:
         raise click.UsageError("--pool is for the run of --then.")
@@ -142,7 +145,7 @@ def version(*, server: bool) -> None:
             server=info.version,
             store=info.store_id,
             schema=info.schema_version,
-            sqlite=f"{info.sqlite_version}: {info.sqlite_verdict}",
+            sqlite=info.sqlite_verdict.removeprefix("SQLite "),
             ready_since=show.clock(info.ready_time),
             streams=info.open_stream_count,
         )

@@ -50,11 +50,12 @@ _MEANINGS = {
 @json_option
 @asks_server
 def import_(file: Path, agent: str, *, is_applied: bool, as_lines: bool) -> None:
-    """Import the sessions of OpenClaw's sessions.json into a running server.
+    """Import the sessions of OpenClaw's sessions.json.
 
-    Shows what would be done, and does it with --apply. Where two sessions mean one key, the one that changed last
-    keeps it, and the other one becomes final beside it: nothing is discarded, neither of the file nor of the server.
-    Repeating an import is safe. Exits with 1 if an entry was refused; the others are imported all the same.
+    A running server takes them. Shows what would be done, and does it with --apply. Where two sessions mean one key,
+    the one that changed last keeps it, and the other one becomes final beside it: nothing is discarded, neither of the
+    file nor of the server. Repeating an import is safe. Exits with 1 if an entry was refused; the others are imported
+    all the same.
     """
     from .openclaw import BadFile, read_store
 

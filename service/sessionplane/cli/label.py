@@ -60,7 +60,10 @@ def label(
     *,
     as_lines: bool,
 ) -> None:
-    """Set labels of KEY's session with NAME=VALUE, remove them with -NAME, and print all of them."""
+    """Set, remove and print the labels of KEY's session.
+
+    NAME=VALUE sets one, -NAME removes one. What there is then is printed.
+    """
     if session_id is not None and key is not None:
         changes, key = (key, *changes), None
     one_of(KEY=key, session_id=session_id)

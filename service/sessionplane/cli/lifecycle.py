@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def suspend(
     key: str | None, session_id: str | None, agent: str, grace_s: float | None, *, as_lines: bool
 ) -> None:
-    """Say that nobody will follow KEY for a while: its client goes to the background.
+    """Say that nobody will follow KEY for a while. Its client goes to the background.
 
     Whoever attaches ends the suspension. Runs go on meanwhile. A session that is suspended stays as it is.
     """

@@ -68,7 +68,7 @@ def sessions(*, limit: int, as_lines: bool, show_internal: bool, follow: bool, *
     """
     wanted = filter_text(**asked, now=datetime.now(UTC))
     if follow and wanted:
-        raise click.UsageError("--watch shows all sessions: of what chooses among them it takes none.")
+        raise click.UsageError("--watch shows all sessions. Leave out --filter and all else that chooses.")
 
     async def work(client: Client) -> None:
         from . import show
@@ -194,9 +194,19 @@ def _label(label: str) -> str:
 
 
 def _moment(since: str, now: datetime) -> str:
-    """Returns the moment that a span ended at `now` began with; a time is left for the server to read."""
+    """Returns the moment that a span ended at `now` began with; a time is left for the server to read.
+
+    A usage error for what is neither, in words of the flag: the server would speak of a filter that nobody wrote.
+    """
     span = _SPAN.fullmatch(since)
     if span is None:
+        try:
+            told = datetime.fromisoformat(since.upper())
+        except ValueError:
+            told = None
+        if told is None or told.tzinfo is None:
+            problem = f"--since: {since!r}: write a span, such as 90s or 2h, or a time, such as 2026-01-31T12:00:00Z."
+            raise click.UsageError(problem)
         return since
     began = now - timedelta(seconds=int(span[1]) * _UNIT_S[span[2]])
     return began.isoformat(timespec="milliseconds")

@@ -63,7 +63,7 @@ def run(
     lease_s: float | None,
     as_lines: bool,
 ) -> None:
-    """Start a run of KEY and be its runner: standard input is its output.
+    """Start a run of KEY and be its runner; stdin is its output.
 
     Each line (or chunk) is published as it comes. The end of input ends the run: SUCCEEDED. Ctrl-C, or an
     interrupt from elsewhere, ends it: INTERRUPTED, exit code 130. With --policy inject and an active run there is no

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 import click
@@ -48,8 +48,12 @@ def as_json(message: Message) -> str:
 
 
 def clock(time: Timestamp) -> str:
-    """The time of day here; empty if there is none."""
-    return f"{time.ToDatetime(UTC).astimezone():%H:%M:%S}" if time.seconds else ""
+    """The time here, with its date unless that is today's; empty if there is none."""
+    if not time.seconds:
+        return ""
+    here = time.ToDatetime(UTC).astimezone()
+    is_today = here.date() == datetime.now().astimezone().date()
+    return f"{here:%H:%M:%S}" if is_today else f"{here:%Y-%m-%d %H:%M:%S}"
 
 
 def short(some_id: str) -> str:

@@ -71,7 +71,7 @@ def _cells(subscriber: Subscriber) -> tuple[str, ...]:
 @click.argument("subscriber_id")
 @asks_server
 def disconnect(subscriber_id: str) -> None:
-    """End one open stream; `sessionplane subscribers` has their ids.
+    """End one open stream; `subscribers` has their ids.
 
     Nothing else changes, and the subscriber may come back.
     """

@@ -90,7 +90,7 @@ def compact(
     older_than_s: float | None,
     as_lines: bool,  # noqa: FBT001
 ) -> None:
-    """Remove now what retention would remove later: the oldest events of KEY.
+    """Remove the oldest events of KEY now, before retention does.
 
     What runs ended with stays with them; a run under way keeps all of its events. Nobody waits for it.
     """

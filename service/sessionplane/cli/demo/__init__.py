@@ -21,10 +21,10 @@ import click
     help="The text that the runners stream.  [default: the software's own licence]",
 )
 def demo(text: Path | None) -> None:
-    """Watch the product work: races, kills and restarts, on a temporary database.
+    """Watch promises being kept: races, kills and restarts.
 
-    Starts a server of its own on a free port of this machine, and removes everything again. Exits with 1 if
-    anything that was promised was not seen.
+    It works on a temporary database. Starts a server of its own on a free port of this machine, and removes
+    everything again. Exits with 1 if anything that was promised was not seen.
     """
     words = text.read_text(encoding="utf-8") if text else _licence()
     raise SystemExit(0 if asyncio.run(_play(words)) else 1)
