@@ -84,6 +84,15 @@ async def test_a_key_is_reset(server: Served) -> None:
     assert new["session"]["session_id"] in (await run(server, "reset", "chat")).out
 
 
+async def test_a_hint_is_for_who_named_a_key(server: Served) -> None:
+    """A key that nobody holds is to be resolved; a session that never had one is not, though the reason is the same."""
+    assert "`sessionplane resolve KEY`" in (await run(server, "label", "nobody")).err
+    nameless = (await server.wire.start()).session.session_id
+    refused = await run(server, "reset", "--session-id", nameless)
+    assert refused.err.startswith("KEY_NOT_BOUND: ")
+    assert refused.err.count("\n") == 1
+
+
 async def test_a_session_is_deleted(server: Served) -> None:
     """What was deleted is printed; what was deleted before, or never was, is said and no failure."""
     session_id = (await server.wire.resolve("chat")).session.session_id

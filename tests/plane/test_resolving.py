@@ -204,9 +204,12 @@ async def test_request_ids_of_two_rpcs_do_not_meet(bench: Bench) -> None:
 
 
 async def test_a_call_that_wrote_nothing_records_nothing(bench: Bench) -> None:
-    """The request id of a resolve that found its session is free for another request."""
+    """The request id of a resolve that found its session is free for another request, also if the writer found it."""
     await bench.resolve()
     await bench.resolve(request_id="r1")
+    nameless = await keyless(bench)
+    await bench.resolve("bound", bind=nameless)
+    await bench.resolve("bound", bind=nameless, request_id="r1")
     await bench.resolve("other", request_id="r1")
 
 

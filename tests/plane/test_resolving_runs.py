@@ -123,6 +123,26 @@ async def test_a_repeated_call_shows_its_run_again(bench: Bench) -> None:
     await bench.refused(RequestIdReused, resolve_run(bench, request_id="r1", content="else"))
 
 
+async def test_a_run_that_is_an_input_says_whose(bench: Bench) -> None:
+    """With INJECT the answer has the active run and the input's own id, and a repeat has both again."""
+    active = await bench.running()
+    for _ in range(2):
+        sent = await resolve_run(bench, run={"policy": RunPolicy.INJECT}, request_id="r1")
+        assert sent.started is not None
+        assert sent.started.disposition is RunDisposition.INJECTED
+        assert sent.started.run.run_id == active.run_id != sent.started.input_id
+        assert list(bench.view(active.run_id).waiting_input_ids) == [sent.started.input_id]
+
+
+async def test_a_run_that_goes_first_stops_the_active_one(bench: Bench) -> None:
+    """With INTERRUPT it is next in line, and the answer says whose stop it waits for."""
+    active = await bench.running()
+    first = await resolve_run(bench, run={"policy": RunPolicy.INTERRUPT})
+    assert first.started is not None
+    assert first.started.disposition is RunDisposition.INTERRUPTING
+    assert first.started.interrupt_id == bench.run(active.run_id).interrupt_id != ""
+
+
 async def test_two_runs_for_a_new_key_at_once_are_in_one_session(bench: Bench) -> None:
     """One creates the session, the other joined it; both run there."""
     first, second = await at_once(bench, resolve_run(bench), resolve_run(bench))

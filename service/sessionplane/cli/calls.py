@@ -23,9 +23,12 @@ EXIT_INTERRUPTED = 130
 
 # What to do about a refusal, where the command line has more to say than the server.
 _HINTS = {
-    "KEY_NOT_BOUND": "`sessionplane resolve KEY` creates the session; so does `stream` with --create.",
-    "TOKEN_COMPACTED": "`--from oldest` begins with the oldest event that is kept.",
-    "STORE_REPLACED": "`--from oldest` begins with the oldest event that is kept.",
+    (
+        "NOT_FOUND",
+        "KEY_NOT_BOUND",
+    ): "`sessionplane resolve KEY` creates the session; so does `stream` with --create.",
+    ("OUT_OF_RANGE", "TOKEN_COMPACTED"): "`--from oldest` begins with the oldest event that is kept.",
+    ("FAILED_PRECONDITION", "STORE_REPLACED"): "`--from oldest` begins with the oldest event that is kept.",
 }
 
 Work: TypeAlias = "Callable[[Client], Awaitable[int | None]]"
@@ -54,8 +57,9 @@ def refused(error: SessionPlaneError, target: str) -> int:
     """Says what the server said, or that there is none, and returns the exit code."""
     if error.code.name not in {"UNAVAILABLE", "DEADLINE_EXCEEDED"}:
         say(f"{_reason(error)}: {error.message}")
-        if error.reason in _HINTS:
-            say(_HINTS[error.reason])
+        hint = _HINTS.get((error.code.name, error.reason))
+        if hint:
+            say(hint)
         return EXIT_REFUSED
     if error.reason:
         say(f"{_reason(error)}: {error.message}")
