@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sessionplane.domain.errors import KeyInvalid
@@ -81,6 +81,7 @@ SEGMENTS = st.sampled_from(
 )
 
 
+@example("0@g.us:dm:0")
 @given(raw=st.one_of(st.text(), st.lists(SEGMENTS, max_size=8).map(":".join)))
 def test_reading_an_old_spelling_twice_changes_nothing(raw: str) -> None:
     """What comes out is a spelling of today."""

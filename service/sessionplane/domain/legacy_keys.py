@@ -42,7 +42,7 @@ LEGACY: Final = (
     Legacy(
         "120363@g.us",
         "a group of WhatsApp was known by its address alone",
-        _known(r"(?:whatsapp:)?(?:group:)?([^:]+@g\.us(?::.*)?)"),
+        _known(r"(?:whatsapp:)?(?:group:)?([^:]+@g\.us(?::(?:thread|topic):.*)?)"),
         r"whatsapp:group:\1",
     ),
     Legacy(
