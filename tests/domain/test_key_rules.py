@@ -80,7 +80,7 @@ NO_HINT = st.just("")
 HINTS = st.one_of(
     NO_HINT, NO_HINT, NO_HINT, st.sampled_from(["main", "Ops"]), st.text(CODE_POINTS, max_size=6)
 )
-thorough = settings(max_examples=400, deadline=None, derandomize=True)
+thorough = settings(max_examples=200, deadline=None, derandomize=True)
 
 
 def attempt(raw: str, key_settings: KeySettings, agent: str = "") -> SessionKey | SessionPlaneError:

@@ -317,6 +317,6 @@ class PlaneMachine(KeyMachine):
 
 
 PlaneMachine.TestCase.settings = settings(
-    max_examples=settings.default.max_examples // 3, stateful_step_count=30
+    max_examples=settings.default.max_examples // 5, stateful_step_count=30
 )
 TestPlane = PlaneMachine.TestCase

@@ -185,7 +185,7 @@ class Copy:
 
 
 @given(STEPS)
-@settings(max_examples=60)
+@settings(max_examples=settings.default.max_examples // 4)
 def test_a_copy_that_was_kept_by_watching_is_the_truth(steps: list[tuple[str, Any]]) -> None:
     """However changes, reading and coming back fall, the copy is in the end what the rows say."""
     with tempfile.TemporaryDirectory() as folder:
