@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 from google.protobuf.field_mask_pb2 import FieldMask
 
+from sessionplane.v1 import admin_service_pb2 as admin
 from sessionplane.v1 import run_pb2, session_pb2
 from sessionplane.v1 import runner_service_pb2 as runner
 from sessionplane.v1 import session_service_pb2 as service
@@ -142,6 +143,10 @@ INVALID: dict[str, dict[str, Call]] = {
         "an update of nobody": lambda world: world.wire.update(display_name="x"),
         "a mask of no field": lambda world: world.wire.update(
             "chat", update_mask=FieldMask(paths=["labels.team"])
+        ),
+        "no interrupt": lambda world: world.wire.sessions.GetInterrupt(service.GetInterruptRequest()),
+        "no subscriber": lambda world: world.wire.admin.DisconnectSubscriber(
+            admin.DisconnectSubscriberRequest()
         ),
         "a reset of nobody": lambda world: world.wire.reset(),
         "a deletion of nobody": lambda world: world.wire.delete(),

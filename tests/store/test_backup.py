@@ -78,8 +78,11 @@ async def test_a_copy_is_never_written_over_another_file(tmp_path: Path) -> None
         (tmp_path / "copy.db").write_text("precious")
         with pytest.raises(StoreUnusable, match="exists"):
             backup(bench.database, tmp_path / "copy.db")
-        with pytest.raises(StoreUnusable, match="could not be copied"):
+        with pytest.raises(StoreUnusable, match="There is no folder for"):
             backup(bench.database, tmp_path / "no" / "folder.db")
+        (tmp_path / "stuck.db.unfinished").mkdir()
+        with pytest.raises(StoreUnusable, match="could not be copied"):
+            backup(bench.database, tmp_path / "stuck.db")
     assert (tmp_path / "copy.db").read_text() == "precious"
     assert files(tmp_path, "copy") == ["copy.db"]
 

@@ -66,7 +66,7 @@ class AdminService:
         self, request: pb.DisconnectSubscriberRequest, _context: Context
     ) -> pb.DisconnectSubscriberResponse:
         """End one open stream."""
-        subscribers.disconnect(self._plane, self._parser.name(request.subscriber_id, "subscriber_id"))
+        subscribers.disconnect(self._plane, self._parser.required(request.subscriber_id, "subscriber_id"))
         return pb.DisconnectSubscriberResponse()
 
     async def explain_key(self, request: pb.ExplainKeyRequest, _context: Context) -> pb.ExplainKeyResponse:

@@ -86,6 +86,12 @@ class Fields:
         """Read a short text: an id or a name."""
         return within(text, self._limits.id_bytes_max, field)
 
+    def required(self, text: str, field: str) -> str:
+        """Read an id that must be there: without this an empty one would be looked for, and not found."""
+        if not text:
+            raise FieldInvalid(field=field, problem="it is empty; say which one is meant")
+        return self.name(text, field)
+
     def labels(self, labels: Mapping[str, str], field: str) -> Mapping[str, str]:
         """Read labels. NUL is refused: databases end a text there when they look into one, as filters do."""
         if not labels:

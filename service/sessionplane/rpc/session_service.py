@@ -188,7 +188,7 @@ class SessionService:
         self, request: pb.GetInterruptRequest, _context: Context
     ) -> pb.GetInterruptResponse:
         """Read an interrupt."""
-        wanted = self._parser.name(request.interrupt_id, "interrupt_id")
+        wanted = self._parser.required(request.interrupt_id, "interrupt_id")
         made = self._plane.read(lambda tx: interrupts.get_interrupt(tx, NAMESPACE, wanted))
         return pb.GetInterruptResponse(
             interrupt=render.interrupt(made.interrupt),

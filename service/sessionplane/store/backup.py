@@ -36,6 +36,8 @@ def backup(
     connections.require(database)
     if target.exists():
         raise StoreUnusable(f"{target} exists. Name a new file: a backup never writes over another one.")
+    if not target.absolute().parent.is_dir():
+        raise StoreUnusable(f"There is no folder for {target}. Make it first, or name another one.")
     # Made under another name, so that a file with the wanted one is always whole.
     unfinished = target.with_name(f"{target.name}.unfinished")
     try:
