@@ -135,7 +135,7 @@ class InvalidTransition(SessionPlaneError):
 
 
 class SessionEnded(SessionPlaneError):
-    """Session {session_id} has ended: it is final, or the ended policy is FAIL. Go on with the successor, if there is one."""
+    """Session {session_id} is final and cannot run again. Go on with the session that holds its key now."""
 
     reason = "SESSION_ENDED"
 
