@@ -9,7 +9,7 @@ settings.register_profile(
     "default",
     derandomize=True,
     deadline=None,  # a shared machine's pauses are not findings
-    max_examples=100,
+    max_examples=60,
 )
 settings.register_profile(
     "soak",

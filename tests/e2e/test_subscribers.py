@@ -148,7 +148,7 @@ async def test_one_that_does_not_read_is_ended_within_the_bound(tmp_path: Path) 
     assert len(watch.copy) < 60
 
 
-@pytest.mark.parametrize("subscriber_id", ["", "sub_none", "ses_1"])
+@pytest.mark.parametrize("subscriber_id", ["sub_none", "ses_1"])
 async def test_an_unknown_subscriber_is_not_found(server: Served, subscriber_id: str) -> None:
     """Nothing is ended for an id that no open stream has."""
     async with server.wire.watch():
