@@ -1404,7 +1404,9 @@ class StreamEventsResponse(_message.Message):
 
     @_builtins.property
     def batch(self) -> Global___EventBatch:
-        """Events, whole and in order."""
+        """Events, whole and in order. One batch may account for an empty range: it comes right behind `opened` and holds
+        the terminal of a run that retention has removed from the log, whose sequence is not above that range.
+        """
 
     @_builtins.property
     def progress(self) -> Global___StreamProgress:
