@@ -13,7 +13,7 @@ from sessionplane.domain.errors import LogFull
 from sessionplane.domain.interrupts import InterruptMode, InterruptStage
 from sessionplane.domain.runs import RunState
 from tests.support.compacted import check_compacted
-from tests.support.planes import KEY, Bench, open_bench
+from tests.support.planes import KEY, Bench, open_bench, spec
 from tests.support.story import tell
 
 STEP = {"compact_step_events_max": 10}
@@ -139,6 +139,7 @@ Call = Callable[[Bench], Awaitable[Any]]
 
 RESERVED: dict[str, Call] = {
     "a queued run": lambda bench: bench.start(),
+    "a run in a resolve": lambda bench: bench.resolve(run=spec()),
     "an injected input": lambda bench: bench.inject(),
     "an interrupt of nothing": lambda bench: bench.interrupt(expected_run_id="other", name=KEY),
 }
