@@ -27,12 +27,12 @@ from pathlib import Path
 import uvloop
 
 import driving
-import growth_file
 import processes
 import report
 from load import RESOLVE, connected, make_calls
 from processes import Server
 from samples import Line, at_least, at_most, measured
+from sessionplane.proof import filled
 from sessionplane.v1 import run_pb2, session_pb2
 from sessionplane.v1 import runner_service_pb2 as runner
 from sessionplane.v1 import session_service_pb2 as pb
@@ -54,7 +54,7 @@ PUBLISH = "/sessionplane.v1.RunnerService/PublishEvents"
 FINISH = "/sessionplane.v1.RunnerService/FinishRun"
 STREAM = "/sessionplane.v1.SessionService/StreamEvents"
 LIST = "/sessionplane.v1.SessionService/ListSessions"
-DELTAS = [runner.NewEvent(output_delta=OutputDelta(text=growth_file.TEXT))] * 16
+DELTAS = [runner.NewEvent(output_delta=OutputDelta(text=filled.TEXT))] * 16
 
 
 @dataclass
@@ -70,11 +70,11 @@ class Side:
 
     def some_key(self) -> session_pb2.SessionRef:
         """Name any session of the file."""
-        return session_pb2.SessionRef(key=growth_file.key_text(self.dice.randrange(self.sessions)))
+        return session_pb2.SessionRef(key=filled.key_text(self.dice.randrange(self.sessions)))
 
     def idle_key(self) -> session_pb2.SessionRef:
         """Name a session in which nothing happens at the moment."""
-        return session_pb2.SessionRef(key=growth_file.key_text(next(self.idle)))
+        return session_pb2.SessionRef(key=filled.key_text(next(self.idle)))
 
     def number(self) -> str:
         """Return text that was never used on this side."""
@@ -274,12 +274,12 @@ def start(stack: ExitStack, folder: Path, sessions: int) -> Server:
         # A server makes the file, so that it says what its keys are canonical under.
         with processes.sessionplane(folder, database.stem):
             pass
-        built_s = growth_file.build(database, sessions)
+        built_s = filled.build(database, sessions)
     size_mb, began_s = database.stat().st_size / 1e6, time.monotonic()
     # Who has left a stream is settled with the next sweep, and not counted to the next workload.
     server = stack.enter_context(processes.sessionplane(folder, database.stem, detach_linger_ms=1))
     print(
-        f"{sessions:,} sessions, {sessions * growth_file.EVENTS:,} events, {size_mb:,.0f} MB: written in"
+        f"{sessions:,} sessions, {sessions * filled.EVENTS:,} events, {size_mb:,.0f} MB: written in"
         f" {built_s:.0f} s, served after {time.monotonic() - began_s:.1f} s",
         flush=True,
     )

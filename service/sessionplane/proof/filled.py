@@ -1,7 +1,7 @@
 """A database that has been in use for a while: written past the server, by its own statements and codec.
 
 Each session was created under a key, had one run that finished within the window, and was left: ten events. So every
-index has as many entries as a server would have made; nothing in the file is due for as long as the benchmark takes.
+index has as many entries as a server would have made; nothing in the file is due for as long as a measurement takes.
 
 Events are encoded once for a session and a run with ids of the right length, which are then put in: that is the same
 bytes a hundred times sooner. The chain is that of the real bytes.
@@ -169,7 +169,7 @@ def build(database: Path, sessions: int) -> float:
     mould = _Mould(time.time_ns() // 1_000_000)
     # Keys lie in no order of time, as in life.
     numbers = list(range(sessions))
-    random.Random(1).shuffle(numbers)
+    random.Random(1).shuffle(numbers)  # noqa: S311 - the same file each time
     remaining = iter(enumerate(numbers, start=1))
     while group := list(islice(remaining, GROUP)):
         connection.execute(sql.BEGIN_WRITE)
