@@ -258,6 +258,24 @@ def test_growing_wakes_all_followers(log: Log) -> None:
     assert (one.woken, two.woken, other.woken) == (1, 1, 0)
 
 
+def test_followers_are_woken_in_the_order_in_which_they_came(log: Log) -> None:
+    """Who came first is served first, in every process alike: a run that is repeated must not depend on hashes."""
+    woken: list[int] = []
+
+    class Numbered:
+        def __init__(self, number: int) -> None:
+            self.number = number
+
+        def wake(self) -> None:
+            woken.append(self.number)
+
+    tails = Tails(LIMITS, codec.custom_type)
+    for number in range(40):
+        tails.follow(SESSION_ID, Numbered(number))
+    tails.grow(SESSION_ID, log.texts(1))
+    assert woken == list(range(40))
+
+
 def test_what_nobody_follows_is_not_kept(log: Log) -> None:
     """A session without followers has no tail, before the first and after the last."""
     tails = Tails(LIMITS, codec.custom_type)

@@ -86,7 +86,8 @@ class Tail:
 
     def __init__(self, head: int, limits: Limits, read_type: TypeOf) -> None:
         self.head = head
-        self.followers: set[Follower] = set()
+        # In the order in which they came, which is the order in which they are woken.
+        self.followers: dict[Follower, None] = {}
         self._limits = limits
         self._read_type = read_type
         self._types: dict[int, str] = {}
@@ -165,7 +166,7 @@ class Tails:
         tail = self._tails.get(session_id)
         if tail is None:
             tail = self._tails[session_id] = Tail(0, self._limits, self._read_type)
-        tail.followers.add(follower)
+        tail.followers[follower] = None
         return tail
 
     def leave(self, session_id: str, follower: Follower) -> None:
@@ -173,7 +174,7 @@ class Tails:
         tail = self._tails.get(session_id)
         if tail is None or follower not in tail.followers:
             return
-        tail.followers.discard(follower)
+        del tail.followers[follower]
         if not tail.followers:
             del self._tails[session_id]
 

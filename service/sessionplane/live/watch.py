@@ -74,12 +74,12 @@ class Watches:
         board = self._boards.get(namespace)
         if board is None:
             board = self._boards[namespace] = Board(namespace, self._read)
-        board.watches.add(watch)
+        board.watches[watch] = None
         return board
 
     def leave(self, board: Board, watch: Watch) -> None:
         """Stop watching; the last one takes along what was shared."""
-        board.watches.discard(watch)
+        board.watches.pop(watch, None)
         if not board.watches:
             self._boards.pop(board.namespace, None)
 
@@ -90,7 +90,8 @@ class Board:
 
     namespace: str
     _read: Read
-    watches: set[Watch] = field(default_factory=set)
+    # In the order in which they came, which is the order in which they are woken.
+    watches: dict[Watch, None] = field(default_factory=dict)
     _readings: dict[int, asyncio.Future[Changes]] = field(default_factory=dict)
 
     def changed(self) -> None:
