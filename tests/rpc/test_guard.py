@@ -23,7 +23,7 @@ from sessionplane.domain.errors import (
 )
 from sessionplane.domain.limits import DEFAULT, Limits
 from sessionplane.rpc.admin_service import AdminService
-from sessionplane.rpc.guard import Gate, _snake, generic_handler, guarded_parse
+from sessionplane.rpc.guard import Gate, _snake, guarded_parse, method_handlers
 from sessionplane.rpc.runner_service import RunnerService
 from sessionplane.rpc.server import SERVICES
 from sessionplane.rpc.session_service import SessionService
@@ -46,14 +46,6 @@ class Servicer:
         return self._behaviour
 
 
-class Details:
-    """How gRPC asks for a handler."""
-
-    def __init__(self, method: str) -> None:
-        self.method = method
-        self.invocation_metadata = ()
-
-
 def handler(
     behaviour: Callable[..., Awaitable[Any]],
     method: str = "GetRun",
@@ -62,8 +54,7 @@ def handler(
     limits: Limits = DEFAULT,
     service: Any = SESSIONS,
 ) -> Any:
-    generic = generic_handler(service, Servicer(behaviour), gate=gate or Gate(), limits=limits)
-    return generic.service(Details(f"/{service.full_name}/{method}"))  # type: ignore[arg-type]
+    return method_handlers(service, Servicer(behaviour), gate=gate or Gate(), limits=limits)[method]
 
 
 async def answers(_request: Any, _context: Any) -> pb.GetRunResponse:

@@ -69,22 +69,21 @@ def guarded_parse(message: type[M], *, bytes_max: int) -> Callable[[bytes], M | 
     return parse
 
 
-def generic_handler(
+def method_handlers(
     service: ServiceDescriptor, servicer: object, *, gate: Gate, limits: Limits
-) -> grpc.GenericRpcHandler:
-    """Register a service: each method of its descriptor by the servicer's method of that name in snake case.
+) -> dict[str, grpc.RpcMethodHandler[Any, Any]]:
+    """Guard a service: each method of its descriptor by the servicer's method of that name in snake case.
 
     A handler of a unary method takes (request, context) and returns the response. One of a streaming response
     takes (request, context) and writes to the context itself: encoded bytes if its class says so in `raw_methods`.
     """
     raw: frozenset[str] = getattr(servicer, "raw_methods", frozenset())
-    handlers = {
+    return {
         method.name: _handler(
             method, getattr(servicer, _snake(method.name)), gate, limits, raw=method.name in raw
         )
         for method in service.methods
     }
-    return grpc.method_handlers_generic_handler(service.full_name, handlers)
 
 
 def _handler(

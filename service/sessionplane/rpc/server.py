@@ -5,6 +5,9 @@ Measured on grpcio 1.85 unless said otherwise.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import grpc
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
@@ -12,7 +15,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 from sessionplane.domain.limits import Limits
 from sessionplane.plane.plane import ControlPlane
 from sessionplane.rpc.admin_service import AdminService, ServerFacts
-from sessionplane.rpc.guard import Gate, generic_handler
+from sessionplane.rpc.guard import Gate, method_handlers
 from sessionplane.rpc.health import Health
 from sessionplane.rpc.parse import Parser
 from sessionplane.rpc.runner_service import RunnerService
@@ -67,24 +70,32 @@ SERVICES = (
 )
 
 
+def services(
+    plane: ControlPlane, facts: ServerFacts, *, gate: Gate, limits: Limits
+) -> Iterator[tuple[str, dict[str, grpc.RpcMethodHandler[Any, Any]]]]:
+    """Return what a plane serves, as any transport may carry it: the name of each service and its guarded methods."""
+    parser = Parser(limits, plane.keys)
+    servicers = (
+        SessionService(plane, parser),
+        RunnerService(plane, parser),
+        AdminService(plane, parser, facts),
+    )
+    for descriptor, servicer in zip(SERVICES, servicers, strict=True):
+        yield descriptor.full_name, method_handlers(descriptor, servicer, gate=gate, limits=limits)
+
+
 class Edge:
     """A gRPC server in front of a plane: built, then started, then drained."""
 
     def __init__(
         self, plane: ControlPlane, facts: ServerFacts, *, limits: Limits, with_reflection: bool
     ) -> None:
-        parser = Parser(limits, plane.keys)
         self._plane = plane
         self._gate = Gate()
         self._health = Health(service.full_name for service in SERVICES)
         self._server = grpc.aio.server(options=options(limits))
-        servicers = (
-            SessionService(plane, parser),
-            RunnerService(plane, parser),
-            AdminService(plane, parser, facts),
-        )
-        for descriptor, servicer in zip(SERVICES, servicers, strict=True):
-            handler = generic_handler(descriptor, servicer, gate=self._gate, limits=limits)
+        for service, methods in services(plane, facts, gate=self._gate, limits=limits):
+            handler = grpc.method_handlers_generic_handler(service, methods)
             self._server.add_generic_rpc_handlers((handler,))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         if with_reflection:
