@@ -15,7 +15,8 @@ from sessionplane.domain.errors import RunNotFound, SessionPlaneError, StorageFu
 from sessionplane.domain.events import Place
 from sessionplane.domain.limits import Limits
 from sessionplane.store.contract import Tx
-from sessionplane.store.sqlite import SqliteStore, open_store
+from sessionplane.store.sqlite import Footing, SqliteStore, open_store
+from sessionplane.store.writer import Writer
 from tests.support.stores import HeldWriter, overwrite_events
 from tests.support.values import NAMESPACE, NOW_MS, created, run, session, session_id
 
@@ -31,8 +32,12 @@ def statements(store: SqliteStore) -> list[str]:
     return seen
 
 
+def submit(store: SqliteStore) -> asyncio.Future[int]:
+    return store.submit(lambda tx: tx.append(ONE, created(), at_ms=NOW_MS))
+
+
 async def append(store: SqliteStore) -> int:
-    return await store.submit(lambda tx: tx.append(ONE, created(), at_ms=NOW_MS))
+    return await submit(store)
 
 
 def events(store: SqliteStore) -> int:
@@ -83,6 +88,28 @@ async def test_a_group_is_bounded(database: Path) -> None:
     seen = statements(store)
     await together(store, *[lambda _: None] * 10)
     assert seen.count("COMMIT") == 1 + 3
+    await store.close()
+
+
+class Stepped(Writer):
+    """A writer without a thread."""
+
+    def _start(self) -> None:
+        pass
+
+
+async def test_who_steps_the_writer_decides_when_it_commits(database: Path) -> None:
+    """Without a thread nothing is written unless somebody steps; an abandoned store leaves what was committed."""
+    store = open_store(database, footing=Footing(make_writer=Stepped))
+    first = store.submit(lambda tx: tx.add_session(session(1)))
+    assert store._writer.step()
+    await first
+    second = submit(store)
+    store.abandon()
+    assert not second.done()
+    store = open_store(database)
+    assert store.read(lambda tx: tx.session(NAMESPACE, ONE)) is not None
+    assert events(store) == 0
     await store.close()
 
 

@@ -24,6 +24,7 @@ from asyncio import AbstractEventLoop, Future, Task
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TypeVar
@@ -44,17 +45,35 @@ T = TypeVar("T")
 _SCAN_THREADS = 2
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Footing:
+    """What a store stands on: the writer's connection, the writer, and the watch over the loop's turns.
+
+    A simulation gives its own, in which one thread does everything in an order that it decides, and the disk fails
+    when it says so. Nothing else in the store knows the difference.
+    """
+
+    open_writer: Callable[[Path], sqlite3.Connection] = connections.open_writer
+    make_writer: Callable[..., Writer] = Writer
+    make_turns: Callable[[AbstractEventLoop], Turns] = Turns
+
+
+FOOTING = Footing()
+"""A server's: a connection of this release's settings, and threads."""
+
+
 def open_store(
     database: Path,
     *,
     limits: Limits = DEFAULT,
     loop: AbstractEventLoop | None = None,
     new_store_id: Callable[[], str] = lambda: secrets.token_hex(16),
+    footing: Footing = FOOTING,
 ) -> SqliteStore:
     """Open a database, or make it, and own it until `close`.
 
     Call it on the loop's thread; it blocks for as long as migrations take. `new_store_id` is asked for 32
-    hexadecimal digits when the database is new.
+    hexadecimal digits when the database is new; `footing` is a server's unless it is said otherwise.
 
     Raises StoreBusy (another process owns it) and StoreUnusable (a network file system, not our database,
     of a later release).
@@ -63,7 +82,7 @@ def open_store(
     with ExitStack() as stack:
         stack.callback(OwnerLock(database).release)
         connections.inspect(database)
-        writer = connections.open_writer(database)
+        writer = footing.open_writer(database)
         stack.callback(writer.close)
         schema.migrate(writer)
         store_id = _identify(writer, new_store_id)
@@ -76,6 +95,7 @@ def open_store(
             store_id=store_id,
             limits=limits,
             loop=loop or asyncio.get_running_loop(),
+            footing=footing,
             resources=stack.pop_all(),
         )
     raise AssertionError  # pragma: no cover - ExitStack swallows nothing
@@ -92,6 +112,7 @@ class SqliteStore:
         store_id: str,
         limits: Limits,
         loop: AbstractEventLoop,
+        footing: Footing,
         resources: ExitStack,
     ) -> None:
         self._store_id = store_id
@@ -106,7 +127,7 @@ class SqliteStore:
         # What was submitted and is not settled: written on the loop only, bounded by the limits.
         self._waiting = 0
         self._waiting_bytes = 0
-        self._turns = Turns(loop)
+        self._turns = footing.make_turns(loop)
         self._points, *scanners = readers
         # The idle connections for scans, owned by whoever took one out: never more waits than threads.
         self._scanners: SimpleQueue[_Reader] = SimpleQueue()
@@ -114,7 +135,7 @@ class SqliteStore:
             self._scanners.put(scanner)
         # Scans that wait are bounded by the calls and streams that await them, one each.
         self._threads = ThreadPoolExecutor(len(scanners), thread_name_prefix="sessionplane-reader")
-        self._writer = Writer(
+        self._writer = footing.make_writer(
             writer, SqliteTx(writer, store_id), commands_max=limits.group_commands_max, tell=self._hand_over
         )
 
@@ -174,6 +195,12 @@ class SqliteStore:
         if self._closing is None:
             self._closing = self._loop.create_task(self._close())
         await asyncio.shield(self._closing)
+
+    def abandon(self) -> None:
+        """Let go of the file as a process does that dies: what is queued is not done, and nobody is told. For a store
+        without threads of its own (see `Footing`); nothing else may be asked of it then.
+        """
+        self._resources.close()
 
     async def _close(self) -> None:
         self._writer.stop()

@@ -97,6 +97,10 @@ class Writer:
         self._queue: SimpleQueue[Command | None] = SimpleQueue()
         self._stopping = False
         self._fatal: Exception | None = None
+        self._start()
+
+    def _start(self) -> None:
+        """Begin to take steps. A writer that somebody else steps has no thread."""
         # A daemon, since a process whose owner never closed the store must still be able to exit: what is
         # not committed then was not told to anybody.
         self._thread = Thread(target=self._main, name="sessionplane-writer", daemon=True)
@@ -115,9 +119,16 @@ class Writer:
         self._thread.join()
 
     def _main(self) -> None:
-        while commands := self._next():
+        while self.step():
+            pass
+
+    def step(self) -> bool:
+        """Wait for commands, commit them as a group and tell; False at the end. Belongs to whoever steps."""
+        commands = self._next()
+        if commands:
             group = self._commit(commands) if self._fatal is None else self._refuse(commands, self._fatal)
             self._tell(group)
+        return bool(commands)
 
     def _next(self) -> list[Command]:
         """Wait for a command and take what else is there; empty at the end."""
