@@ -118,15 +118,42 @@ async def running(
             keys=settings.key_settings(),
             freshness=settings.freshness_settings(),
         )
-        changes = await _settle_keys(plane, accept=accept_key_changes)
-        await plane.start()
-        try:
-            async with _loops(plane, settings.limits, store) as broken, _edge(plane, settings) as address:
-                yield Running(address=address, plane=plane, store=store, broken=broken, key_changes=changes)
-        finally:
-            await plane.stop()
+        working = at_work(plane, store, accept_key_changes=accept_key_changes)
+        async with working as work, _edge(plane, settings) as address:
+            yield Running(
+                address=address,
+                plane=plane,
+                store=store,
+                broken=work.broken,
+                key_changes=work.key_changes,
+            )
     finally:
         await store.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What keeps a plane at work. See `Running` for its parts."""
+
+    broken: asyncio.Future[BaseException]
+    key_changes: KeyChanges | None
+
+
+@asynccontextmanager
+async def at_work(
+    plane: ControlPlane, store: SqliteStore, *, accept_key_changes: bool = False
+) -> AsyncIterator[Work]:
+    """Make a plane ready to be served, by whatever transport, and run its loops until the context is left.
+
+    Raises KeysWouldChange unless changes are accepted.
+    """
+    changes = await _settle_keys(plane, accept=accept_key_changes)
+    await plane.start()
+    try:
+        async with _loops(plane, plane.limits, store) as broken:
+            yield Work(broken=broken, key_changes=changes)
+    finally:
+        await plane.stop()
 
 
 def look_at_keys(settings: Settings) -> KeyChanges:
