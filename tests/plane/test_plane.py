@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,7 +17,7 @@ from sessionplane.domain.errors import (
     RunNotFound,
 )
 from sessionplane.domain.runs import RunState
-from sessionplane.domain.sessions import SessionState
+from sessionplane.domain.sessions import ConflictPolicy, SessionState
 from sessionplane.domain.streams import Presence
 from sessionplane.plane import lifecycle, sessions
 from sessionplane.plane.claims import Claimed, ClaimRequest
@@ -37,6 +38,25 @@ def claim(
 
 def stream(name: str = KEY, **given: Any) -> StreamRequest:
     return StreamRequest(namespace=NAMESPACE, session=ref(name), **given)
+
+
+async def test_a_refusal_whose_caller_has_left_is_not_logged(bench: Bench) -> None:
+    """A resolve that is refused after its caller went away leaves no word in the log, which would bear the key."""
+    complaints: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    async with HeldWriter(bench.store):
+        first = asyncio.ensure_future(bench.start())
+        await asyncio.sleep(0)
+        refused = asyncio.ensure_future(bench.resolve(conflict=ConflictPolicy.FAIL))
+        await asyncio.sleep(0)
+        refused.cancel()
+        await asyncio.wait([refused])
+    await first
+    await bench.write(lambda *_: None)
+    assert refused.cancelled()
+    del refused
+    gc.collect()
+    assert complaints == []
 
 
 async def test_a_finished_run_is_not_waited_for(bench: Bench) -> None:

@@ -175,8 +175,16 @@ class ControlPlane:
             return await self._write(request, seen) if isinstance(joined, str) else joined
         future = self._write(request, seen)
         self._settling[name] = future
-        future.add_done_callback(lambda _: self._settling.pop(name, None))
+        future.add_done_callback(lambda done: self._settled(name, done))
         return await asyncio.shield(future)
+
+    def _settled(self, name: tuple[str, SessionKey], done: asyncio.Future[resolving.Resolved]) -> None:
+        """Let the next one ask. A refusal that nobody waits for any more is nobody's: the loop would log it, key and
+        all.
+        """
+        del self._settling[name]
+        if not done.cancelled():
+            done.exception()
 
     def _write(self, request: resolving.ResolveRequest, seen: str) -> asyncio.Future[resolving.Resolved]:
         """Queue a resolve for the writer. A caller that goes away takes nothing back."""
