@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from sessionplane.proof.history.facts import Facts, followed, passes, told
 from sessionplane.proof.history.records import Happening, Stream
-from sessionplane.v1 import session_pb2
+from sessionplane.v1 import event_pb2, session_pb2
 from sessionplane.v1 import session_service_pb2 as pb
 from sessionplane.v1.event_pb2 import Event
 
@@ -48,6 +48,11 @@ def _begin(facts: Facts, stream: Stream) -> Iterator[str]:
         if places and (session.session_id, first.after_sequence) not in places:
             yield f"{told(stream)} went on behind {first.after_sequence} with a token of {sorted(places)}"
         return
+    if stream.request.run_id and _deleted(facts, session):
+        end = facts.terminal_of(first.opened.run.run_id)
+        if end is not None and first.after_sequence not in {end.sequence - 1, session.floor_sequence}:
+            yield f"{told(stream)} was to show the end at {end.sequence}, and began behind {first.after_sequence}"
+        return
     run_is_meant = first.opened.run.run_id and stream.request.start == pb.STREAM_START_UNSPECIFIED
     if stream.request.start == pb.STREAM_START_OLDEST and first.after_sequence != session.floor_sequence:
         yield f"{told(stream)} was to begin with the oldest event, and began behind {first.after_sequence}"
@@ -58,6 +63,12 @@ def _begin(facts: Facts, stream: Stream) -> Iterator[str]:
     }
     if latest and not run_is_meant and first.after_sequence != session.head_sequence:
         yield f"{told(stream)} was to begin at {session.head_sequence}, and began behind {first.after_sequence}"
+
+
+def _deleted(facts: Facts, session: session_pb2.Session) -> bool:
+    """Say whether a session was deleted as it was shown: then only the ends of its runs are shown."""
+    last = facts.event(session.session_id, session.head_sequence)
+    return last is not None and last.session_moved.reason == event_pb2.MOVE_REASON_DELETED
 
 
 def _account(facts: Facts, stream: Stream) -> Iterator[str]:
