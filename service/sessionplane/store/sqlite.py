@@ -86,7 +86,7 @@ def open_store(
         stack.callback(writer.close)
         schema.migrate(writer)
         store_id = _identify(writer, new_store_id)
-        readers = [_Reader(database, store_id) for _ in range(1 + _SCAN_THREADS)]
+        readers = [Reader(database, store_id) for _ in range(1 + _SCAN_THREADS)]
         for reader in readers:
             stack.callback(reader.close)
         return SqliteStore(
@@ -108,7 +108,7 @@ class SqliteStore:
         self,
         *,
         writer: sqlite3.Connection,
-        readers: list[_Reader],
+        readers: list[Reader],
         store_id: str,
         limits: Limits,
         loop: AbstractEventLoop,
@@ -130,7 +130,7 @@ class SqliteStore:
         self._turns = footing.make_turns(loop)
         self._points, *scanners = readers
         # The idle connections for scans, owned by whoever took one out: never more waits than threads.
-        self._scanners: SimpleQueue[_Reader] = SimpleQueue()
+        self._scanners: SimpleQueue[Reader] = SimpleQueue()
         for scanner in scanners:
             self._scanners.put(scanner)
         # Scans that wait are bounded by the calls and streams that await them, one each.
@@ -271,7 +271,7 @@ class SqliteStore:
             self._failed.set_result(cause)
 
 
-class _Reader:
+class Reader:
     """A read-only connection, used by one thread at a time."""
 
     def __init__(self, database: Path, store_id: str) -> None:
