@@ -1,0 +1,166 @@
+"""What really happened over many seeds: a simulation in which nothing happens proves nothing.
+
+Every kind of use and every kind of trouble is counted from what was recorded, never from what was planned.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from sessionplane.proof.history.records import Call, Happening, History, Stream
+from sessionplane.v1 import event_pb2, run_pb2, session_pb2
+from sessionplane.v1.event_pb2 import Event
+
+THIN_CALLS = 6
+"""A seed with fewer answered calls than this shows nothing."""
+
+SEEDS_MIN = 100
+"""Of fewer seeds chance decides what they bring."""
+
+PER_THOUSAND: Mapping[str, int] = MappingProxyType(
+    {
+        "answered ResolveSession": 1_000,
+        "answered StartRun": 1_000,
+        "answered PublishEvents": 800,
+        "answered Interrupt": 500,
+        "answered CompactEvents": 50,
+        "answered DeleteSession": 50,
+        "answered ResetSession": 50,
+        "answered CloseSession": 50,
+        "run SUCCEEDED": 300,
+        "run FAILED": 50,
+        "run INTERRUPTED": 300,
+        "run LOST": 100,
+        "run TIMED_OUT": 5,
+        "run REJECTED": 50,
+        "interrupt COMPLETED": 200,
+        "interrupt NO_OP": 100,
+        "input TAKEN": 20,
+        "input QUEUED": 20,
+        "session in generation 2": 30,
+        "session SUSPENDED": 5,
+        "session CLOSING": 10,
+        "key moved by ROLLED_OVER": 3,
+        "key moved by RESET": 20,
+        "key moved by REPLACED": 20,
+        "key moved by BOUND": 20,
+        "stream opened": 2_000,
+        "stream resumed": 300,
+        "stream frame": 5_000,
+        "refused LEASE_LOST": 30,
+        "refused RUN_FINISHED": 50,
+        "refused RUN_SEQUENCE_GAP": 10,
+        "refused RUN_QUEUE_FULL": 50,
+        "refused SLOW_CONSUMER": 5,
+        "refused TOKEN_COMPACTED": 3,
+        "refused DRAINING": 50,
+        "report SUPERSEDED": 5,
+        "crash": 200,
+        "restart": 50,
+        "answer lost": 1_000,
+        "call that came twice": 300,
+        "machine asleep": 50,
+        "clock set": 50,
+        "disk full": 50,
+        "disk busy": 3,
+        "disk broken": 20,
+    }
+)
+"""How often each thing happens in a thousand seeds at the least; about a third of what was counted."""
+
+
+def count(history: History) -> Counter[str]:
+    """Count what one seed brought."""
+    counts: Counter[str] = Counter(_of_world(history))
+    for call in history.calls:
+        counts.update(_of_call(call))
+    for stream in history.streams:
+        counts.update(_of_stream(stream))
+    for log in history.logs.values():
+        for event in log:
+            counts.update(_of_event(event))
+    counts["thin seed"] += sum(call.answer is not None for call in history.calls) < THIN_CALLS
+    counts["virtual second"] = round(history.lines[-1][0] - history.lines[0][0]) if history.lines else 0
+    return counts
+
+
+def missing(counts: Mapping[str, int], seeds: int) -> list[str]:
+    """Say of what there was too little, for so many seeds."""
+    found: list[str] = []
+    for thing, per_thousand in PER_THOUSAND.items() if seeds >= SEEDS_MIN else ():
+        least = per_thousand * seeds // 1_000
+        if counts.get(thing, 0) < least:
+            found.append(f"invalid: {thing} happened {counts.get(thing, 0)} times, and should {least} times")
+    if counts.get("thin seed", 0) > seeds / 50:
+        found.append(f"invalid: {counts['thin seed']} of {seeds} seeds had hardly any traffic")
+    return found
+
+
+def _of_call(call: Call) -> Iterator[str]:
+    if call.answer is not None:
+        yield f"answered {call.method}"
+        if call.method == "FinishRun":
+            yield f"report {run_pb2.FinishResult.Name(call.answer.finish_result).removeprefix('FINISH_RESULT_')}"
+    elif call.refusal is not None:
+        yield f"refused {call.refusal.reason}"
+    else:
+        yield "answer lost"
+    if call.repeated:
+        yield "call that came twice"
+
+
+def _of_stream(stream: Stream) -> Iterator[str]:
+    yield "stream opened"
+    if stream.request.resume_token and stream.frames:
+        yield "stream resumed"
+    if stream.refusal is not None:
+        yield f"refused {stream.refusal.reason}"
+    for _ in stream.frames:
+        yield "stream frame"
+
+
+def _of_event(event: Event) -> Iterator[str]:
+    name = _EVENTS.get(event.WhichOneof("body") or "")
+    if name is not None:
+        yield name(event)
+    if event.session_changed.generation > 1:
+        yield "session in generation 2"
+
+
+_EVENTS: Mapping[str, Any] = {
+    "run_terminal": lambda event: _named("run", run_pb2.RunOutcome, event.run_terminal.outcome),
+    "interrupt_changed": lambda event: _named(
+        "interrupt", run_pb2.InterruptStage, event.interrupt_changed.stage
+    ),
+    "session_changed": lambda event: _named(
+        "session", session_pb2.SessionState, event.session_changed.to_state
+    ),
+    "session_moved": lambda event: _named("key moved by", event_pb2.MoveReason, event.session_moved.reason),
+    "input_recorded": lambda event: _named("input", event_pb2.InputStage, event.input_recorded.stage),
+}
+
+
+def _named(what: str, kind: Any, number: int) -> str:
+    """Name a value without what all of its kind begin with."""
+    prefix = kind.Name(0).removesuffix("UNSPECIFIED")
+    return f"{what} {kind.Name(number).removeprefix(prefix)}"
+
+
+_WORLD = {
+    Happening.CRASHED: "crash",
+    Happening.STOPPED: "restart",
+    Happening.ASLEEP: "machine asleep",
+    Happening.OVER: "calm end",
+}
+
+
+def _of_world(history: History) -> Iterator[str]:
+    for incident in history.incidents:
+        if incident.what in _WORLD:
+            yield _WORLD[incident.what]
+        elif incident.what is Happening.TROUBLE:
+            first, _, rest = incident.detail.partition(" ")
+            yield "clock set" if rest.startswith("clock") else f"disk {first.strip(',')}"

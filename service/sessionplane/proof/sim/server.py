@@ -1,0 +1,268 @@
+"""The server's process: production code from the guard of each RPC down to the file, without sockets and threads.
+
+It is put together here as `app` does it, and taken apart as SIGTERM or kill -9 do it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextvars import Context
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+import grpc
+from google.rpc import error_details_pb2, status_pb2
+
+from sessionplane.app import at_work
+from sessionplane.domain.freshness import FreshnessSettings
+from sessionplane.domain.keys import KeySettings
+from sessionplane.domain.limits import Limits
+from sessionplane.plane.plane import ControlPlane
+from sessionplane.proof.history.records import Refusal
+from sessionplane.proof.sim.disk import Disk
+from sessionplane.proof.sim.loop import Process, SeededLoop, owned
+from sessionplane.rpc.admin_service import ServerFacts
+from sessionplane.rpc.guard import Gate
+from sessionplane.rpc.server import services
+from sessionplane.rpc.streams import read_mark
+from sessionplane.store.sqlite import SqliteStore
+
+FACTS = ServerFacts(version="0", schema_version=0, sqlite_version="0", sqlite_verdict="", ready_at_ms=0)
+GRACE_S = 1.0
+STOPPED = "stopped"
+
+
+class WorldClock:
+    """The machine's clocks: the one that is the loop's, and the one that people set."""
+
+    def __init__(self, loop: SeededLoop) -> None:
+        self._loop = loop
+        self.offset_ms = 1_800_000_000_000
+
+    def monotonic_ms(self) -> int:
+        return int(self._loop.time() * 1000)
+
+    def wall_ms(self) -> int:
+        return self.offset_ms + self.monotonic_ms()
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the server said: an answer, or a refusal. Neither is OK without a word."""
+
+    answer: Any = None
+    refusal: Refusal | None = None
+
+
+class Exchange:
+    """One call as the server's process sees it, and as the network does: a context that writes into callbacks."""
+
+    def __init__(
+        self,
+        on_done: Callable[[Outcome], None],
+        on_cut: Callable[[], None],
+        *,
+        until_s: float | None,
+        on_frame: Callable[[bytes], None] | None = None,
+        window: int = 1,
+    ) -> None:
+        self.on_done = on_done
+        self.on_cut = on_cut
+        self.until_s = until_s
+        self.task: asyncio.Task[Any] | None = None
+        self._status: Any = None
+        self._on_frame = on_frame
+        self._room = window
+        self._window = window
+        self._waiting: asyncio.Future[None] | None = None
+
+    # As handlers use it.
+
+    def time_remaining(self) -> float | None:
+        if self.until_s is None:
+            return None
+        return max(0.0, self.until_s - asyncio.get_running_loop().time())
+
+    def peer(self) -> str:
+        return "sim"
+
+    async def write(self, frame: bytes) -> None:
+        """Send a frame; wait while those before it are not read."""
+        while not self._room:
+            await self._wait()
+        self._room -= 1
+        if self._on_frame is not None:
+            self._on_frame(frame)
+
+    async def abort_with_status(self, status: Any) -> None:
+        """End the call. The status stands behind data that is not read, but once it was said nothing else counts."""
+        self._status = status
+        while self._room < self._window and self._on_frame is not None:
+            await self._wait()
+        raise grpc.aio.AbortError
+
+    async def _wait(self) -> None:
+        self._waiting = asyncio.get_running_loop().create_future()
+        await self._waiting
+
+    # As the network uses it.
+
+    def taken(self) -> None:
+        """The client has read a frame."""
+        self._room += 1
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
+
+    def cancel(self) -> None:
+        """The client is gone."""
+        if self.task is not None:
+            self.task.cancel()
+
+    def refusal(self, error: BaseException | None) -> Refusal | None:
+        """Read the status that the handler left; None is OK."""
+        if self._status is None:
+            return Refusal("UNKNOWN", repr(error)) if error is not None else None
+        status = status_pb2.Status.FromString(self._status.trailing_metadata[0][1])
+        info = error_details_pb2.ErrorInfo()
+        status.details[0].Unpack(info)
+        return Refusal(self._status.code.name, info.reason, dict(sorted(info.metadata.items())))
+
+
+class Server:
+    """One life of the process. `exited` is called when it ends by itself, with the reason."""
+
+    def __init__(
+        self,
+        loop: SeededLoop,
+        disk: Disk,
+        *,
+        clock: WorldClock,
+        new_id: Callable[[str], str],
+        new_secret: Callable[[], str],
+        limits: Limits,
+        freshness: FreshnessSettings,
+        chance: Random,
+        commit_s: float,
+    ) -> None:
+        self.process = Process("server")
+        self.ready = False
+        self.on_ready: Callable[[], None] = lambda: None
+        self.on_exit: Callable[[str], None] = lambda _: None
+        self.store: SqliteStore | None = None
+        self.plane: ControlPlane | None = None
+        self._loop = loop
+        self._disk = disk
+        self._clock = clock
+        self._new_id = new_id
+        self._new_secret = new_secret
+        self._limits = limits
+        self._freshness = freshness
+        self._chance = chance
+        self._commit_s = commit_s
+        self._gate = Gate()
+        self._exchanges: dict[Exchange, None] = {}
+        self._methods: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
+        self._asked: asyncio.Event | None = None
+        main = owned(self.process).run(self._begin)
+        main.add_done_callback(self._ended, context=Context())
+
+    def _begin(self) -> asyncio.Task[str]:
+        return self._loop.create_task(self._main(), name="main")
+
+    async def _main(self) -> str:
+        self._asked = asyncio.Event()
+        store = self._disk.open(self._loop, self._limits, self._chance, self._commit_s)
+        self.store = store
+        try:
+            return await self._serve_until_asked(self._plane_on(store), store, self._asked)
+        finally:
+            await store.close()
+
+    async def _serve_until_asked(self, plane: ControlPlane, store: SqliteStore, asked: asyncio.Event) -> str:
+        async with at_work(plane, store) as work:
+            self._serve(plane)
+            work.broken.add_done_callback(lambda _: asked.set())
+            await asked.wait()
+            if work.broken.done():
+                return f"broken: {work.broken.result()!r}"
+            await self._drain(plane)
+        return STOPPED
+
+    def _plane_on(self, store: SqliteStore) -> ControlPlane:
+        return ControlPlane(
+            store,
+            clock=self._clock,
+            new_id=self._new_id,
+            new_secret=self._new_secret,
+            read_mark=read_mark,
+            limits=self._limits,
+            keys=KeySettings(),
+            freshness=self._freshness,
+        )
+
+    def _serve(self, plane: ControlPlane) -> None:
+        self.plane = plane
+        for _, methods in services(plane, FACTS, gate=self._gate, limits=self._limits):
+            self._methods.update(methods)
+        self.ready = True
+        self.on_ready()
+
+    async def _drain(self, plane: ControlPlane) -> None:
+        """Send everybody away, with a grace for what is being answered."""
+        self._gate.open = False
+        plane.drain()
+        for _ in range(10):
+            if not self._exchanges:
+                return
+            await asyncio.sleep(GRACE_S / 10)
+        for exchange in list(self._exchanges):
+            exchange.on_cut()
+            exchange.cancel()
+
+    def _ended(self, main: asyncio.Task[str]) -> None:
+        self.ready = False
+        error = None if main.cancelled() else main.exception()
+        if self.process.alive:
+            self.on_exit(f"failed: {error!r}" if error is not None else main.result())
+
+    @property
+    def served(self) -> frozenset[str]:
+        """The methods that it has."""
+        return frozenset(self._methods)
+
+    def take(self, method: str, data: bytes, exchange: Exchange) -> None:
+        """Let a call in."""
+        self._exchanges[exchange] = None
+        exchange.task = owned(self.process).run(self._spawn, method, data, exchange)
+        exchange.task.add_done_callback(lambda task: self._answered(exchange, task), context=Context())
+
+    def _spawn(self, method: str, data: bytes, exchange: Exchange) -> asyncio.Task[Any]:
+        handler: Any = self._methods[method]
+        behaviour = handler.unary_stream if handler.response_streaming else handler.unary_unary
+        return self._loop.create_task(behaviour(handler.request_deserializer(data), exchange))
+
+    def _answered(self, exchange: Exchange, task: asyncio.Task[Any]) -> None:
+        """Hand over what the handler said; runs outside the process, which may be dead by now."""
+        self._exchanges.pop(exchange, None)
+        if task.cancelled():
+            return
+        refusal = exchange.refusal(task.exception())
+        exchange.on_done(Outcome(refusal=refusal) if refusal else Outcome(answer=task.result()))
+
+    def ask_to_stop(self) -> None:
+        """SIGTERM."""
+        if self._asked is not None and self.process.alive:
+            owned(self.process).run(self._asked.set)
+
+    def kill(self) -> None:
+        """kill -9: no step more, the connections are cut, and what is on the disk is there for the next one."""
+        self.ready = False
+        self._disk.crash()
+        self._loop.kill(self.process)
+        if self.store is not None:
+            self.store.abandon()
+        for exchange in list(self._exchanges):
+            exchange.on_cut()
+        self._exchanges.clear()

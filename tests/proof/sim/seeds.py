@@ -1,0 +1,18 @@
+"""Say for a range of seeds what each one comes to: its number, the hash of all that was recorded, and the verdict."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+
+from sessionplane.proof.sim.disk import cabinet
+from sessionplane.proof.sim.plan import plan
+from sessionplane.proof.sim.simulation import simulate
+
+if __name__ == "__main__":
+    with cabinet() as disks:
+        for seed in range(*map(int, sys.argv[1:])):
+            recorded = simulate(plan(seed), disks)
+            digest = hashlib.sha256(recorded.history.dump()).hexdigest()
+            verdict = [": ".join(broken) for broken in recorded.broken]
+            sys.stdout.write(f"{seed} {digest} {verdict}\n")
