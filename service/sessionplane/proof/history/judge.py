@@ -7,11 +7,12 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from sessionplane.proof.history.facts import Facts
-from sessionplane.proof.history.promises.acknowledged_means_on_disk import acknowledged_is_on_disk
+from sessionplane.proof.history.promises.acknowledged_means_on_disk import acknowledged_means_on_disk
 from sessionplane.proof.history.promises.every_run_ends_once import every_run_ends_once
-from sessionplane.proof.history.promises.fencing import old_leases_are_refused
-from sessionplane.proof.history.promises.interrupts import interrupt_has_one_outcome
-from sessionplane.proof.history.promises.loud import nothing_is_hidden
+from sessionplane.proof.history.promises.fencing import fencing
+from sessionplane.proof.history.promises.interrupts import interrupts
+from sessionplane.proof.history.promises.isolation import isolation
+from sessionplane.proof.history.promises.loud import loud
 from sessionplane.proof.history.promises.one_key_one_session import one_key_one_session
 from sessionplane.proof.history.promises.one_spelling import one_spelling
 from sessionplane.proof.history.promises.order import order_without_gaps
@@ -22,15 +23,16 @@ from sessionplane.proof.history.records import History
 PROMISES: Mapping[str, Callable[[Facts], Iterator[str]]] = MappingProxyType(
     {
         "One key, one session": one_key_one_session,
-        "Acknowledged means on disk": acknowledged_is_on_disk,
+        "Acknowledged means on disk": acknowledged_means_on_disk,
         "Order without gaps": order_without_gaps,
         "Resume never lies": resume_never_lies,
         "Every run ends, once, for everyone": every_run_ends_once,
-        "Fencing": old_leases_are_refused,
-        "An interrupt is durable intent": interrupt_has_one_outcome,
+        "Fencing": fencing,
+        "An interrupt is durable intent": interrupts,
         "State decides": state_decides,
         "One spelling": one_spelling,
-        "Loud": nothing_is_hidden,
+        "Isolation": isolation,
+        "Loud": loud,
     }
 )
 """A heading of docs/promises.md -> what says where a history breaks it."""

@@ -106,10 +106,21 @@ class Incident:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What the server was told of time, in seconds."""
+    """What the server was told of time, and how closely a recording can be held to it, in seconds.
+
+    `slack_s` is what the promise adds to lease and sweep. A call of unknown outcome may still be done `call_s` after
+    it was made; a server gives leases again no earlier than `start_s` before it is ready; who waits for a run's end is
+    told no later than `wake_s` after anybody else; and a sign of life that somebody waits for was put together no
+    longer than `lag_s` before it came.
+    """
 
     lease_s: float = 15.0
     sweep_s: float = 1.0
+    slack_s: float = 1.0
+    call_s: float = 1.0
+    start_s: float = 1.5
+    wake_s: float = 0.6
+    lag_s: float = 0.5
 
 
 @dataclass(slots=True)

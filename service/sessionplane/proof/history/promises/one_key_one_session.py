@@ -1,60 +1,36 @@
-"""One key, one session: resolve is linearizable per key, by interval arithmetic over who was seen to hold it.
+"""One key, one session: resolve is linearizable per key, and a key begins once.
 
-A key's value is the session that holds it. No session holds a key twice, so values never come back, and a history of
-reads is linearizable if and only if no two values are both seen around the same moment (Gibbons and Korach: the zones
-of two values may not cross). What was created by a call that nobody heard the answer of needs no special care: its
-value is known from those who saw it. `search` says the same by trying all orders, for slices.
+What a key has is an incarnation of a session, and none comes back: `intervals` does the arithmetic over everybody who
+was shown what a key has. The logs say besides in which order sessions had a key, and what becomes of it in the end.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-from sessionplane.proof.history.facts import Facts, Shown, followed, told
+from sessionplane.proof.history.facts import Facts, followed, shows_known_run, told
+from sessionplane.proof.history.intervals import NEVER, NOBODY, Read, Value, conflicts, overtakings, zones
 from sessionplane.proof.history.records import Call
-from sessionplane.v1 import event_pb2, run_pb2
-
-NOBODY = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Read:
-    """At some moment between `since` and `until` this session held the key, or nobody did."""
-
-    since: float
-    until: float
-    value: str
-    where: str
-
-
-@dataclass(slots=True)
-class Zone:
-    """What all reads of one value say together: it was there from `first` at the latest to `last` at the earliest."""
-
-    value: str
-    first: float
-    last: float
-    where: str
-
-    @property
-    def forward(self) -> bool:
-        """Whether the value is known to have been there all the time between."""
-        return self.first < self.last
+from sessionplane.v1 import event_pb2, session_pb2
+from sessionplane.v1.session_pb2 import Session
 
 
 def one_key_one_session(facts: Facts) -> Iterator[str]:
-    """Say where two sessions held one key, or a session went back in its generations."""
-    deletes = [call.called_at for call in facts.made("DeleteSession")]
+    """Say where two sessions had one key, or a session went back in its generations."""
+    freed_at = min((call.called_at for call in facts.made("DeleteSession")), default=NEVER)
+    lines = successions(facts)
     for key, reads in sorted(reads_by_key(facts).items()):
-        yield from crossings(key, reads, first_delete=min(deletes, default=float("inf")))
+        for one, other in conflicts(reads, freed_at=freed_at):
+            yield f"{key} had {one} and {other} at one time"
+        yield from _overtaken(key, reads, lines)
     yield from _forks(facts)
+    yield from _minted_twice(facts)
     yield from _generations(facts)
 
 
 def reads_by_key(facts: Facts) -> dict[str, list[Read]]:
-    """Collect who was seen to hold each key, by every call and stream that named it by key."""
+    """Collect what everybody was shown whom a key led to a session: this is what is judged to be linearizable."""
     reads: dict[str, list[Read]] = defaultdict(list)
     for call in facts.history.calls:
         found = _held(call) if call.answer is not None else _unheld(call)
@@ -64,13 +40,11 @@ def reads_by_key(facts: Facts) -> dict[str, list[Read]]:
             reads[key].append(Read(since, call.ended_at, value, told(call)))
     for stream in facts.history.streams:
         asked = stream.request
-        named = asked.session.key or asked.resolve.session.key
-        session_id = followed(stream)
-        if named and session_id and not asked.resume_token:
+        if followed(stream) and not asked.resume_token and (asked.session.key or asked.resolve.session.key):
             first = stream.frames[0]
-            key = first.message.opened.session.key
-            since = facts.first_called.get(("ResolveSession", asked.resolve.request_id), stream.opened_at)
-            reads[key].append(Read(since, first.at, session_id, told(stream)))
+            session = first.message.opened.session
+            since = facts.first_called("ResolveSession", asked.resolve.request_id, stream.opened_at)
+            reads[session.key].append(Read(since, first.at, _value(session), told(stream)))
     return reads
 
 
@@ -87,91 +61,93 @@ _SHOWING = frozenset(
 )
 
 
-def _held(call: Call) -> tuple[str, str] | None:
-    """Return the key that a call named and the session that was found to hold it."""
+def _value(session: Session) -> Value:
+    return Value(session.session_id, session.generation)
+
+
+def _held(call: Call) -> tuple[str, Value] | None:
+    """Return the key that a call named and what was found to have it."""
     if call.method not in _SHOWING or not call.request.session.key:
         return None
-    answer = call.answer
-    disposition = getattr(answer, "disposition", 0) or getattr(answer, "run_disposition", 0)
-    if disposition == run_pb2.RUN_DISPOSITION_DUPLICATE:
-        return None  # A known run is shown in its own session, wherever that is.
-    return answer.session.key, answer.session.session_id
+    if shows_known_run(call.answer):
+        return None  # That is shown in its own session, wherever it is.
+    return call.answer.session.key, _value(call.answer.session)
 
 
-def _unheld(call: Call) -> tuple[str, str] | None:
+def _unheld(call: Call) -> tuple[str, Value] | None:
     if call.refusal is None or call.refusal.reason != "KEY_NOT_BOUND":
         return None
     key = call.refusal.details.get("canonical_key", "")
     return (key, NOBODY) if key else None
 
 
-def zones(reads: list[Read]) -> list[Zone]:
-    """Join the reads of each value; each read of nobody stands for itself, since that comes more than once."""
-    joined: dict[str, Zone] = {}
-    alone = []
-    for read in reads:
-        if read.value == NOBODY:
-            alone.append(Zone(NOBODY, read.until, read.since, read.where))
-            continue
-        zone = joined.setdefault(read.value, Zone(read.value, read.until, read.since, read.where))
-        zone.first, zone.last = min(zone.first, read.until), max(zone.last, read.since)
-    return [*joined.values(), *alone]
+def successions(facts: Facts) -> dict[str, list[list[str]]]:
+    """key -> lines of sessions that took it over from each other, each from its first one on, as the logs say."""
+    after: dict[tuple[str, str], str] = {}
+    first: dict[str, list[str]] = defaultdict(list)
+    for event in facts.events():
+        moved = event.session_moved
+        if moved.holds and moved.other_session_id:
+            after[moved.key, moved.other_session_id] = event.session_id
+        elif moved.holds:
+            first[moved.key].append(event.session_id)
+    lines: dict[str, list[list[str]]] = defaultdict(list)
+    for key, begun in first.items():
+        for session_id in begun:
+            line = [session_id]
+            while (successor := after.pop((key, line[-1]), "")) != "":
+                line.append(successor)
+            lines[key].append(line)
+    return lines
 
 
-def crossings(key: str, reads: list[Read], *, first_delete: float = float("inf")) -> Iterator[str]:
-    """Say which values of a key cannot be put into one order."""
+def _overtaken(key: str, reads: list[Read], lines: dict[str, list[list[str]]]) -> Iterator[str]:
+    """Nobody is led to a session once somebody was led to a later one."""
     found = zones(reads)
-    for number, zone in enumerate(found):
-        for other in found[number + 1 :]:
-            if _cross(zone, other) or _cross(other, zone):
-                yield f"{key} was held by {_named(zone)} and by {_named(other)} at one time"
-    first = min((zone.first for zone in found if zone.value != NOBODY), default=float("inf"))
-    for read in reads:
-        if read.value == NOBODY and read.since > first and read.until < first_delete:
-            yield f"{key} had nobody ({read.where}) though it had somebody before and nothing was deleted"
-
-
-def _cross(zone: Zone, other: Zone) -> bool:
-    """Say whether one value is known to have been there around every moment that the other one may have."""
-    return zone.forward and zone.first < other.last and other.first < zone.last
-
-
-def _named(zone: Zone) -> str:
-    return f"{zone.value or 'nobody'} ({zone.where})"
+    for line in lines.get(key, ()):
+        place = {session_id: index for index, session_id in enumerate(line)}
+        seen = [value for value in found if value.session_id in place]
+        seen.sort(key=lambda value: (place[value.session_id], value.generation))
+        for one, other in overtakings(found[value] for value in seen):
+            yield f"{key} led to {one}, though it had come to {other}"
 
 
 def _forks(facts: Facts) -> Iterator[str]:
-    """A key begins once, and again only after it was deleted; every other holder took it from the one before."""
-    begun: dict[str, list[str]] = defaultdict(list)
+    """A key begins once, and again only after it was deleted; every other session took it over from the one before."""
     freed: dict[str, int] = defaultdict(int)
-    holders: dict[str, set[str]] = defaultdict(set)
-    for session_id, log in facts.logs.items():
-        for event in log:
-            if not event.HasField("session_moved"):
-                continue
-            moved = event.session_moved
-            if moved.holds:
-                holders[moved.key].add(session_id)
-                if not moved.other_session_id:
-                    begun[moved.key].append(session_id)
-            else:
-                holders[moved.key].discard(session_id)
-                freed[moved.key] += moved.reason == event_pb2.MOVE_REASON_DELETED
-    for key, sessions in begun.items():
-        if len(sessions) > 1 + freed[key]:
-            yield f"{key} was begun by {', '.join(sessions)}, and deleted {freed[key]} times"
-    for key, now in holders.items():
-        if key and len(now) > 1:
-            yield f"{key} is held by {', '.join(sorted(now))} in the end"
+    has: dict[str, set[str]] = defaultdict(set)
+    for event in facts.events():
+        moved = event.session_moved
+        if moved.holds:
+            has[moved.key].add(event.session_id)
+        elif moved.key:
+            has[moved.key].discard(event.session_id)
+            freed[moved.key] += moved.reason == event_pb2.MOVE_REASON_DELETED
+    for key, lines in successions(facts).items():
+        if len(lines) > 1 + freed[key]:
+            yield f"{key} was begun by {', '.join(line[0] for line in lines)}, and deleted {freed[key]} times"
+    for key, now in has.items():
+        if len(now) > 1:
+            yield f"{key} has {', '.join(sorted(now))} in the end"
+
+
+def _minted_twice(facts: Facts) -> Iterator[str]:
+    """Of all who race for a new key, one is told that it made the session."""
+    makers: dict[str, Call] = {}
+    for call in facts.calls("ResolveSession"):
+        if call.answer.resolution == session_pb2.RESOLUTION_CREATED:
+            session_id = call.answer.session.session_id
+            maker = makers.setdefault(session_id, call)
+            if maker is not call and (not call.request_id or call.request_id != maker.request_id):
+                yield f"{told(maker)} and {told(call)} both made {session_id}"
 
 
 def _generations(facts: Facts) -> Iterator[str]:
     """The generation of a session never goes back."""
-    seen: dict[str, list[Shown]] = defaultdict(list)
+    reads: dict[str, list[Read]] = defaultdict(list)
     for shown in facts.sessions_shown:
-        seen[shown.what.session_id].append(shown)
-    for session_id, shows in seen.items():
-        for shown in shows:
-            before = max((each.what.generation for each in shows if each.until < shown.since), default=0)
-            if shown.what.generation < before:
-                yield f"{session_id} went back to generation {shown.what.generation} ({shown.where})"
+        value = _value(shown.what)
+        reads[value.session_id].append(Read(shown.since, shown.until, value, shown.where))
+    for seen in reads.values():
+        for one, other in overtakings(zone for _, zone in sorted(zones(seen).items())):
+            yield f"{one} was shown, though it had come to {other}"

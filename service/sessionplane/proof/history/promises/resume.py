@@ -5,6 +5,7 @@ means that what was waited for was delivered.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 from sessionplane.proof.history.facts import Facts, followed, passes, told
 from sessionplane.proof.history.records import Happening, Stream
@@ -16,32 +17,33 @@ from sessionplane.v1.event_pb2 import Event
 def resume_never_lies(facts: Facts) -> Iterator[str]:
     """Say which frame skipped, repeated or invented something, and which stream ended without a reason."""
     for token, places in facts.tokens.items():
-        if token and len(places) > 1:
-            yield f"one token means several places: {sorted(places)}"
+        if len(places) > 1:
+            yield f"the token {token} means several places: {sorted(places)}"
     for stream in facts.history.streams:
-        yield from _named(facts, stream)
-        if stream.frames:
+        if stream.refusal is not None:
+            yield from _refused(facts, stream, stream.refusal.reason)
+        if followed(stream):
             yield from _begin(facts, stream)
             yield from _account(facts, stream)
             yield from _end(facts, stream)
             yield from _behind(facts, stream)
+        elif stream.frames or (stream.closed_at is not None and stream.refusal is None):
+            yield f"{told(stream)} was never opened, and was not refused"
 
 
-def _named(facts: Facts, stream: Stream) -> Iterator[str]:
-    """A token is refused as compacted only if what lies behind it is gone."""
-    if stream.refusal is None or stream.refusal.reason != "TOKEN_COMPACTED":
-        return
+def _refused(facts: Facts, stream: Stream, reason: str) -> Iterator[str]:
+    """A token that was given out is good for its session, unless what lies behind it is gone."""
     for session_id, sequence in facts.tokens.get(stream.request.resume_token, ()):
-        if sequence >= facts.history.floors.get(session_id, sequence + 1):
+        ours = stream.request.session.session_id in {"", session_id}
+        if reason == "TOKEN_COMPACTED" and sequence >= facts.history.floors.get(session_id, sequence + 1):
             yield f"{told(stream)} was refused as compacted at {sequence}, and all behind it is there"
+        elif reason in {"TOKEN_INVALID", "STORE_REPLACED", "LOG_BEHIND_TOKEN"} and ours:
+            yield f"{told(stream)} was refused with {reason}, and its token is one of {session_id} at {sequence}"
 
 
 def _begin(facts: Facts, stream: Stream) -> Iterator[str]:
-    """The first frame is `opened`, and stands where the token or the start says."""
+    """The first frame stands where the token or the start says."""
     first = stream.frames[0].message
-    if not first.HasField("opened"):
-        yield f"{told(stream)} began with {first.WhichOneof('frame')}"
-        return
     token, session = stream.request.resume_token, first.opened.session
     if token:
         places = facts.tokens.get(token, set())
@@ -53,16 +55,15 @@ def _begin(facts: Facts, stream: Stream) -> Iterator[str]:
         if end is not None and first.after_sequence not in {end.sequence - 1, session.floor_sequence}:
             yield f"{told(stream)} was to show the end at {end.sequence}, and began behind {first.after_sequence}"
         return
-    run_is_meant = first.opened.run.run_id and stream.request.start == pb.STREAM_START_UNSPECIFIED
-    if stream.request.start == pb.STREAM_START_OLDEST and first.after_sequence != session.floor_sequence:
+    start = stream.request.start
+    run_is_meant = first.opened.run.run_id and start == pb.STREAM_START_UNSPECIFIED
+    if start == pb.STREAM_START_OLDEST and first.after_sequence != session.floor_sequence:
         yield f"{told(stream)} was to begin with the oldest event, and began behind {first.after_sequence}"
-    latest = stream.request.start in {
-        pb.STREAM_START_UNSPECIFIED,
-        pb.STREAM_START_LATEST,
-        pb.STREAM_START_SNAPSHOT,
-    }
-    if latest and not run_is_meant and first.after_sequence != session.head_sequence:
+    if start in _LATEST and not run_is_meant and first.after_sequence != session.head_sequence:
         yield f"{told(stream)} was to begin at {session.head_sequence}, and began behind {first.after_sequence}"
+
+
+_LATEST = frozenset({pb.STREAM_START_UNSPECIFIED, pb.STREAM_START_LATEST, pb.STREAM_START_SNAPSHOT})
 
 
 def _deleted(facts: Facts, session: session_pb2.Session) -> bool:
@@ -78,15 +79,13 @@ def _account(facts: Facts, stream: Stream) -> Iterator[str]:
     for frame in stream.frames:
         message = frame.message
         after, through = message.after_sequence, message.through_sequence
-        if after != at:
-            yield f"{told(stream)} stood at {at}, and a frame goes on behind {after}"
-        if through < after or through > facts.head(session_id):
-            yield f"{told(stream)} has a frame up to {through} of {facts.head(session_id)}"
+        if after != at or through < after:
+            yield f"{told(stream)} stood at {at}, and a frame accounts for ({after}, {through}]"
         at = through
-        if after < facts.floors.get(session_id, 0):
+        if after < facts.floors.get(session_id, 0) or through > facts.head(session_id):
             continue
         due = [each.sequence for each in facts.between(session_id, after, through) if passes(stream, each)]
-        got = [each.sequence for each in message.batch.events]
+        got = [each.sequence for each in message.batch.events if each.session_id == session_id]
         if got != due and not (after == through and _late_terminal(facts, stream, got, after)):
             kind = message.WhichOneof("frame")
             yield f"{told(stream)}: a {kind} frame over ({after}, {through}] holds {got}, the log has {due}"
@@ -98,19 +97,14 @@ def _late_terminal(facts: Facts, stream: Stream, got: list[int], floor: int) -> 
     return end is not None and got == [end.sequence] and end.sequence <= floor
 
 
-LAG_S = 0.5
-"""A sign of life that comes to somebody who waits was not put together longer ago than this."""
-
-
 def _behind(facts: Facts, stream: Stream) -> Iterator[str]:
     """Whoever is told that it has caught up has everything that anybody was shown before."""
-    session_id = followed(stream)
-    heads = facts.heads[session_id]
-    for before, frame in zip(stream.frames, stream.frames[1:], strict=False):
+    for before, frame in pairwise(stream.frames):
         if not (frame.message.progress.caught_up and frame.prompt and before.prompt):
             continue
-        known = max((head for at, head in heads if at < frame.at - LAG_S), default=0)
-        if known > frame.message.through_sequence and not facts.asleep(frame.at - LAG_S, frame.at):
+        before_s = frame.at - facts.history.limits.lag_s
+        known = facts.known_head(followed(stream), before_s)
+        if known > frame.message.through_sequence and not facts.asleep(before_s, frame.at):
             yield f"{told(stream)} was told that {frame.message.through_sequence} is all, and there were {known}"
 
 
@@ -137,10 +131,11 @@ def _end(facts: Facts, stream: Stream) -> Iterator[str]:
 
 
 def _delivered(facts: Facts, stream: Stream, last: pb.StreamEventsResponse) -> Iterator[str]:
-    reason = last.closing.reason
-    log = facts.logs.get(followed(stream), ())
-    sent = [event for event in log if event.sequence <= last.through_sequence]
-    floored = facts.floors.get(followed(stream), 0) > 0
+    """What was waited for was sent; a stream that resumed may have got it before."""
+    session_id, reason = followed(stream), last.closing.reason
+    if not facts.is_whole(session_id) or last.through_sequence > facts.head(session_id):
+        return
+    sent = facts.between(session_id, 0, last.through_sequence)
     if reason == pb.CLOSING_REASON_RUN_END:
         run_id = waited_for(stream) or _next_run(stream, sent)
         there = any(event.run_id == run_id and event.HasField("run_terminal") for event in sent)
@@ -148,9 +143,9 @@ def _delivered(facts: Facts, stream: Stream, last: pb.StreamEventsResponse) -> I
         ended = session_pb2.SESSION_STATE_ENDED
         there = any(event.session_changed.to_state == ended for event in sent)
     else:
-        opened = stream.frames[0].message.opened.session
-        there = reason == pb.CLOSING_REASON_CAUGHT_UP and last.through_sequence >= opened.head_sequence
-    if not there and not floored:
+        known = facts.known_head(session_id, stream.opened_at)
+        there = reason == pb.CLOSING_REASON_CAUGHT_UP and last.through_sequence >= known
+    if not there:
         yield f"{told(stream)} ended with OK and {pb.ClosingReason.Name(reason)}, and that was not delivered"
 
 
@@ -166,24 +161,17 @@ def waited_for(stream: Stream) -> str:
     """The run whose end a stream waits for, as far as it was told; empty if it was not."""
     run_id = stream.request.until_run_id or stream.request.filter.run_id
     for frame in stream.frames:
-        kind = frame.message.WhichOneof("frame")
-        if kind in {"opened", "progress"}:
-            run_id = run_id or getattr(frame.message, kind).until_run_id
+        run_id = run_id or frame.message.opened.until_run_id or frame.message.progress.until_run_id
     return str(run_id)
 
 
 def _left(facts: Facts, stream: Stream, at: int) -> Iterator[str]:
     """A stream that was open until the calm end got everything, and no end that it was owed."""
-    overs = [each.at for each in facts.history.incidents if each.what is Happening.OVER]
-    if not overs or stream.cut or stream.left_at is None or stream.left_at < overs[0]:
+    over = facts.last(Happening.OVER)
+    if not over or stream.cut or stream.left_at is None or stream.left_at < over:
         return
     session_id = followed(stream)
-    known = [
-        each.what.head_sequence
-        for each in facts.sessions_shown
-        if each.until <= overs[0] and each.what.session_id == session_id
-    ]
-    rest = facts.between(session_id, at, max(known, default=0))
+    rest = facts.between(session_id, at, facts.known_head(session_id, over))
     missing = [event.sequence for event in rest if passes(stream, event)]
     if missing:
         yield f"{told(stream)} stood at {at} in the end and never got {missing}"
