@@ -4,89 +4,47 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from sessionplane import app
-from sessionplane.settings import Settings
+from tests.support import commands
+from tests.support.commands import Ended, begun, end, line_with
+from tests.support.forked import Forked
+from tests.support.serving import Served
 
-
-@dataclass(frozen=True)
-class Ended:
-    """What a command left: its exit code and what it printed."""
-
-    code: int | None
-    out: str
-    err: str
-
-
-Start = Callable[..., Awaitable[Process]]
+Start = Callable[..., Awaitable[Forked]]
 Command = Callable[..., Awaitable[Ended]]
 
 
 @pytest.fixture
-async def target(tmp_path: Path) -> AsyncIterator[str]:
-    """The address of a server of its own."""
-    async with app.running(Settings.load(listen="127.0.0.1:0", db=tmp_path / "test.db")) as server:
-        yield server.address
+async def start(server: Served) -> AsyncIterator[Start]:
+    """Starts a command against the server; what still runs at the end of the test is killed."""
+    async with AsyncExitStack() as stack:
+
+        async def begin(*arguments: str) -> Forked:
+            return await stack.enter_async_context(begun(*arguments, SESSIONPLANE_TARGET=server.address))
+
+        yield begin
 
 
 @pytest.fixture
-async def start() -> AsyncIterator[Start]:
-    """Starts a command; what still runs at the end of the test is killed."""
-    started: list[Process] = []
-
-    async def command(*arguments: str, target: str = "") -> Process:
-        environment = {**os.environ, "SESSIONPLANE_TARGET": target} if target else dict(os.environ)
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "sessionplane",
-            *arguments,
-            stdin=PIPE,
-            stdout=PIPE,
-            stderr=PIPE,
-            env=environment,
-        )
-        started.append(process)
-        return process
-
-    yield command
-    for process in started:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
-
-
-@pytest.fixture
-async def command(start: Start, target: str) -> Command:
+def command(server: Served) -> Command:
     """Runs a command against the server to its end."""
-
-    async def run(*arguments: str, given: str = "") -> Ended:
-        return await end(await start(*arguments, target=target), given)
-
-    return run
+    return partial(commands.command, SESSIONPLANE_TARGET=server.address)
 
 
-async def end(process: Process, given: str = "") -> Ended:
-    out, err = await process.communicate(given.encode())
-    return Ended(process.returncode, out.decode(), err.decode())
-
-
-async def said(process: Process, text: str) -> str:
-    """Reads stderr up to the line that holds this text."""
-    assert process.stderr is not None
-    while line := (await process.stderr.readline()).decode():
-        if text in line:
-            return line
-    pytest.fail(f"the command ended without saying {text!r}")
+async def python(*arguments: str) -> Process:
+    """Starts Python itself, for what is about the way from there to a command."""
+    return await asyncio.create_subprocess_exec(
+        sys.executable, *arguments, stdin=PIPE, stdout=PIPE, stderr=PIPE
+    )
 
 
 async def test_resolve_prints_the_one_session(command: Command) -> None:
@@ -112,10 +70,10 @@ async def test_run_publishes_standard_input(command: Command) -> None:
     assert events[-1]["run_terminal"]["outcome"] == "RUN_OUTCOME_SUCCEEDED"
 
 
-async def test_stream_ends_with_the_run(start: Start, target: str, command: Command) -> None:
+async def test_stream_ends_with_the_run(start: Start, command: Command) -> None:
     """A stream that waits for a run shows it to its end, readably, and exits with 0."""
-    following = await start("stream", "k", "--create", "--until", "run-end", target=target)
-    await said(following, "Following agent:main:k")
+    following = await start("stream", "k", "--create", "--until", "run-end")
+    await line_with(following.stderr, "Following agent:main:k")
     await command("run", "k", given="hello")
     ended = await end(following)
     assert ended.code == 0
@@ -124,12 +82,10 @@ async def test_stream_ends_with_the_run(start: Start, target: str, command: Comm
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-async def test_a_run_that_is_stopped_here_ends_interrupted(
-    how: signal.Signals, start: Start, target: str
-) -> None:
+async def test_a_run_that_is_stopped_here_ends_interrupted(how: signal.Signals, start: Start) -> None:
     """Ctrl-C and SIGTERM report INTERRUPTED with the text so far, and exit with 130."""
-    running = await start("run", "k", target=target)
-    await said(running, "is running")
+    running = await start("run", "k")
+    await line_with(running.stderr, "is running")
     running.send_signal(how)
     ended = await end(running)
     assert ended.code == 130
@@ -139,11 +95,11 @@ async def test_a_run_that_is_stopped_here_ends_interrupted(
 
 @pytest.mark.parametrize(("how", "cause"), [((), "RUNNER"), (("--force",), "FORCED")])
 async def test_an_interrupt_from_outside_stops_a_run(
-    how: tuple[str, ...], cause: str, start: Start, target: str, command: Command
+    how: tuple[str, ...], cause: str, start: Start, command: Command
 ) -> None:
     """The run's command stops although its input goes on, says so, and exits with 130."""
-    running = await start("run", "k", target=target)
-    await said(running, "is running")
+    running = await start("run", "k")
+    await line_with(running.stderr, "is running")
     asked = await command("interrupt", "k", "--reason", "wrong question", "--wait", *how)
     assert asked.code == 0
     assert f"INTERRUPTED by {cause}" in asked.out
@@ -163,22 +119,20 @@ async def test_a_run_that_is_over_is_not_run_again(command: Command) -> None:
     assert 'SUCCEEDED by RUNNER  "first"' in again.out
 
 
-async def test_a_run_that_another_runner_has_is_left_to_it(
-    start: Start, target: str, command: Command
-) -> None:
+async def test_a_run_that_another_runner_has_is_left_to_it(start: Start, command: Command) -> None:
     """Who comes second with the same --run-id says so and goes, instead of asking again and again."""
-    running = await start("run", "k", "--run-id", "mine", target=target)
-    await said(running, "is running")
+    running = await start("run", "k", "--run-id", "mine")
+    await line_with(running.stderr, "is running")
     again = await command("run", "k", "--run-id", "mine", given="second")
     assert again.code == 1
     assert again.err.count("\n") == 1
     assert "has another runner" in again.err
 
 
-async def test_an_input_goes_to_the_run_that_is_active(start: Start, target: str, command: Command) -> None:
+async def test_an_input_goes_to_the_run_that_is_active(start: Start, command: Command) -> None:
     """--policy inject is somebody else's run: it is named, and standard input is not published."""
-    running = await start("run", "k", "--run-id", "active", target=target)
-    await said(running, "is running")
+    running = await start("run", "k", "--run-id", "active")
+    await line_with(running.stderr, "is running")
     sent = await command(
         "run", "k", "--policy", "inject", "--input", "more", "--run-id", "mine", given="text"
     )
@@ -188,19 +142,19 @@ async def test_an_input_goes_to_the_run_that_is_active(start: Start, target: str
     assert (refused.code, "RUN_IN_PROGRESS" in refused.err) == (1, True)
 
 
-async def test_a_run_that_interrupts_is_the_next(start: Start, target: str, command: Command) -> None:
+async def test_a_run_that_interrupts_is_the_next(start: Start, command: Command) -> None:
     """--policy interrupt stops the one that is active, and runs as soon as that has ended."""
-    running = await start("run", "k", target=target)
-    await said(running, "is running")
+    running = await start("run", "k")
+    await line_with(running.stderr, "is running")
     instead = await command("run", "k", "--policy", "interrupt", given="instead")
     assert (instead.code, 'SUCCEEDED by RUNNER  "instead"' in instead.out) == (0, True)
     assert await running.wait() == 130
 
 
-async def test_an_interrupt_may_say_what_comes_instead(start: Start, target: str, command: Command) -> None:
+async def test_an_interrupt_may_say_what_comes_instead(start: Start, command: Command) -> None:
     """--drop-queued and --then are counted and named; the new run is the next one of the session."""
-    running = await start("run", "k", target=target)
-    await said(running, "is running")
+    running = await start("run", "k")
+    await line_with(running.stderr, "is running")
     await command("run", "k", "--policy", "inject", "--input", "more")
     asked = await command("interrupt", "k", "--drop-queued", "--then", "Start over.", "--pool", "agents")
     assert asked.code == 0, asked.err
@@ -235,14 +189,14 @@ async def test_nothing_to_stop_is_no_error(command: Command) -> None:
     assert (asked.code, "NO_OP" in asked.out) == (0, True)
 
 
-async def test_a_session_is_suspended_and_closed(start: Start, target: str, command: Command) -> None:
+async def test_a_session_is_suspended_and_closed(start: Start, command: Command) -> None:
     """The commands print the session as it is then; closing waits for the run under way if told to."""
     await command("resolve", "k")
     refused = await command("suspend", "k")
     assert (refused.code, "INVALID_TRANSITION" in refused.err) == (1, True)
     await command("run", "k", given="hello")
-    running = await start("run", "k", target=target)
-    await said(running, "is running")
+    running = await start("run", "k")
+    await line_with(running.stderr, "is running")
     suspended = await command("suspend", "k", "--grace", "600")
     assert (suspended.code, "SUSPENDED" in suspended.out) == (0, True)
     closed = await command("close", "k", "--reason", "The user left.", "--wait")
@@ -314,9 +268,9 @@ async def test_a_refusal_is_a_sentence_and_exit_code_1(
     assert "Traceback" not in ended.err
 
 
-async def test_no_server_is_exit_code_3(start: Start) -> None:
+async def test_no_server_is_exit_code_3() -> None:
     """Who is not there is named, with what to do."""
-    ended = await end(await start("resolve", "k", "--target", "127.0.0.1:1"))
+    ended = await commands.command("resolve", "k", "--target", "127.0.0.1:1")
     assert ended.code == 3
     assert "No server answers at 127.0.0.1:1" in ended.err
     assert "--target" in ended.err
@@ -325,28 +279,27 @@ async def test_no_server_is_exit_code_3(start: Start) -> None:
 @pytest.mark.parametrize(
     "arguments", [("interrupt",), ("stream", "k", "--run-id", "r"), ("run",), ("nonsense",), ("resolve",)]
 )
-async def test_what_is_not_understood_is_exit_code_2(arguments: tuple[str, ...], start: Start) -> None:
+async def test_what_is_not_understood_is_exit_code_2(arguments: tuple[str, ...]) -> None:
     """A usage error is found before a server is asked."""
-    ended = await end(await start(*arguments))
+    ended = await commands.command(*arguments)
     assert ended.code == 2
     assert "Usage" in ended.err
 
 
-async def test_serve_stops_at_sigterm(start: Start, tmp_path: Path) -> None:
+async def test_serve_stops_at_sigterm(tmp_path: Path) -> None:
     """A server tells its address, and SIGTERM ends it with 0."""
-    serving = await start(
-        "serve", "--listen", "127.0.0.1:0", "--db", str(tmp_path / "s.db"), "--log-format", "json"
-    )
-    ready = json.loads(await said(serving, "server.ready"))
-    asked = await end(await start("version", "--server", target=ready["address"]))
-    assert asked.code == 0
+    serve = ("serve", "--listen", "127.0.0.1:0", "--db", str(tmp_path / "s.db"), "--log-format", "json")
+    serving = await python("-m", "sessionplane", *serve)
+    ready = json.loads(await line_with(serving.stderr, "server.ready"))
+    asked = await python("-m", "sessionplane", "--target", ready["address"], "version", "--server")
+    assert (await end(asked)).code == 0
     serving.send_signal(signal.SIGTERM)
-    assert await serving.wait() == 0
+    assert (await end(serving)).code == 0
 
 
-async def test_serve_refuses_to_be_reachable_without_being_told(start: Start, tmp_path: Path) -> None:
+async def test_serve_refuses_to_be_reachable_without_being_told(tmp_path: Path) -> None:
     """A bind that other machines reach needs --insecure-bind: exit code 2 and a sentence."""
-    ended = await end(await start("serve", "--listen", "0.0.0.0:0", "--db", str(tmp_path / "s.db")))
+    ended = await commands.command("serve", "--listen", "0.0.0.0:0", "--db", str(tmp_path / "s.db"))
     assert ended.code == 2
     assert "insecure_bind" in ended.err
     assert not (tmp_path / "s.db").exists()
@@ -355,10 +308,7 @@ async def test_serve_refuses_to_be_reachable_without_being_told(start: Start, tm
 async def test_a_plain_install_says_what_is_missing() -> None:
     """Without click there is one sentence and exit code 2."""
     code = "import sys; sys.modules['click'] = None; from sessionplane.__main__ import main; sys.exit(main())"
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", code, stdin=PIPE, stdout=PIPE, stderr=PIPE
-    )
-    ended = await end(process)
+    ended = await end(await python("-c", code))
     assert ended.code == 2
     assert "sessionplane[server]" in ended.err
     assert len(ended.err.splitlines()) == 1
@@ -368,7 +318,4 @@ async def test_help_loads_neither_grpc_nor_the_server() -> None:
     """Importing the command line stays cheap."""
     heavy = "{'grpc', 'rich', 'pydantic', 'structlog', 'sessionplane.app', 'sessionplane.settings'}"
     code = f"import sys, sessionplane.cli.root; print(sorted({heavy} & set(sys.modules)))"
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", code, stdin=PIPE, stdout=PIPE, stderr=PIPE
-    )
-    assert (await end(process)).out.strip() == "[]"
+    assert (await end(await python("-c", code))).out.strip() == "[]"

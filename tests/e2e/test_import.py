@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 import time
-from asyncio.subprocess import PIPE
 from pathlib import Path
 
 import pytest
@@ -14,6 +12,7 @@ import pytest
 from sessionplane.cli.importing import Import
 from sessionplane.cli.openclaw import read_store
 from sessionplane.v1.admin_service_pb2 import ImportOutcome, ImportResult
+from tests.support.commands import command
 from tests.support.openclaw import Fate, Store, fates, large, wild
 from tests.support.rows import rows
 from tests.support.serving import Served, serving
@@ -157,30 +156,22 @@ async def test_an_import_is_known_again_after_the_settings_changed(tmp_path: Pat
 # The command
 
 
-async def command(*arguments: str) -> tuple[int | None, str, str]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "sessionplane", *arguments, stdout=PIPE, stderr=PIPE
-    )
-    out, err = await process.communicate()
-    return process.returncode, out.decode(), err.decode()
-
-
 async def test_the_command_rehearses_unless_it_is_told(server: Served, tmp_path: Path) -> None:
     """It counts what would be done, shows what met and what is refused, and exits with 1 for the latter."""
     file = wild().write(tmp_path / "sessions.json")
     before = rows(server.database)
-    code, out, err = await command("import", str(file), "--target", server.address)
-    assert (code, err) == (1, "This was a dry run: nothing has been changed. --apply does it.\n")
+    dry = await command("import", str(file), "--target", server.address)
+    assert (dry.code, dry.err) == (1, "This was a dry run: nothing has been changed. --apply does it.\n")
     assert rows(server.database) == before
     expected = fates(wild(), now_ms=time.time_ns() // 1_000_000)
     refused = sum(fate.outcome == "REFUSED" for fate in expected)
-    assert f"{refused}  refused" in out
-    assert '"global": KEY_INVALID: raw_key is not a usable key: global was one conversation' in out
-    assert '"nul\\u0000": KEY_INVALID' in out
-    assert '"dm:Bo" as agent:main:direct:bo: another one of the file' in out
-    code, applied, err = await command("import", str(file), "--target", server.address, "--apply")
-    assert (code, err) == (1, "")
-    assert applied.splitlines()[:5] == out.splitlines()[:5]
+    assert f"{refused}  refused" in dry.out
+    assert '"global": KEY_INVALID: raw_key is not a usable key: global was one conversation' in dry.out
+    assert '"nul\\u0000": KEY_INVALID' in dry.out
+    assert '"dm:Bo" as agent:main:direct:bo: another one of the file' in dry.out
+    applied = await command("import", str(file), "--target", server.address, "--apply")
+    assert (applied.code, applied.err) == (1, "")
+    assert applied.out.splitlines()[:5] == dry.out.splitlines()[:5]
     assert len(rows(server.database)["sessions"]) == len(expected) - refused
 
 
@@ -190,11 +181,11 @@ async def test_the_command_prints_each_result_for_programs(server: Served, tmp_p
     store.add("a", "agent:ops:a", {"sessionId": "s"})
     store.add("agent:main:b", "agent:main:b", {"sessionId": "t"})
     file = store.write(tmp_path / "sessions.json")
-    code, out, err = await command(
+    done = await command(
         "import", str(file), "--apply", "--json", "--agent", "ops", "--target", server.address
     )
-    assert (code, err) == (0, "")
-    lines = [json.loads(line) for line in out.splitlines()]
+    assert (done.code, done.err) == (0, "")
+    lines = [json.loads(line) for line in done.out.splitlines()]
     assert [line["canonical_key"] for line in lines] == ["agent:ops:a", "agent:main:b"]
     assert {line["outcome"] for line in lines} == {"IMPORT_OUTCOME_CREATED"}
 
@@ -203,9 +194,9 @@ async def test_a_bad_file_is_refused_before_anything_is_sent(server: Served, tmp
     """With a sentence, and an exit code of its own."""
     file = tmp_path / "sessions.json"
     file.write_text("[]")
-    code, out, err = await command("import", str(file), "--target", server.address)
-    assert (code, out) == (2, "")
-    assert err == f"{file} holds no JSON object. A sessions.json is one: raw key -> entry.\n"
-    code, _, err = await command("import", str(tmp_path / "none.json"), "--target", server.address)
-    assert code == 2
-    assert "does not exist" in err
+    bad = await command("import", str(file), "--target", server.address)
+    assert (bad.code, bad.out) == (2, "")
+    assert bad.err == f"{file} holds no JSON object. A sessions.json is one: raw key -> entry.\n"
+    none = await command("import", str(tmp_path / "none.json"), "--target", server.address)
+    assert none.code == 2
+    assert "does not exist" in none.err

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from sessionplane.v1.session_service_pb2 import STREAM_START_OLDEST, STREAM_UNTIL_RUN_END
+from tests.support.forked import forked
 from tests.support.mute_runner import TEXT
 from tests.support.processes import server_process
 from tests.support.serving import Served, serving
@@ -31,9 +31,7 @@ async def server(tmp_path: Path) -> AsyncIterator[Served]:
 
 async def _kill_a_runner(address: str, run_id: str, way: str) -> float:
     """Start a runner process, let it work, and kill it; returns when it was dead."""
-    runner = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.support.mute_runner", address, run_id, str(LEASE_S), way, stdout=PIPE
-    )
+    runner = await forked("tests.support.mute_runner", address, run_id, str(LEASE_S), way, stdout=PIPE)
     try:
         assert runner.stdout is not None
         assert await runner.stdout.readline() == b"working\n"

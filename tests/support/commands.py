@@ -4,37 +4,44 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from tests.support.forked import Forked, forked
+
 
 @dataclass(frozen=True)
 class Ended:
-    """What a command left."""
+    """What a command left: its exit code and what it printed."""
 
     code: int | None
     out: str
     err: str
 
 
-async def command(*arguments: str, **variables: str) -> Ended:
-    """Run a command to its end."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "sessionplane", *arguments, stdout=PIPE, stderr=PIPE, env=os.environ | variables
-    )
-    out, err = await process.communicate()
+async def command(*arguments: str, given: str = "", **variables: str) -> Ended:
+    """Run a command to its end, with what it is given on standard input."""
+    return await end(await start(*arguments, **variables), given)
+
+
+async def start(*arguments: str, **variables: str) -> Forked:
+    """Start a command. Who cannot be sure that it comes to an end uses `begun`."""
+    env = os.environ | variables
+    return await forked("sessionplane", *arguments, stdin=PIPE, stdout=PIPE, stderr=PIPE, env=env)
+
+
+async def end(process: Forked | Process, given: str = "") -> Ended:
+    """Let a command come to its end."""
+    out, err = await process.communicate(given.encode())
     return Ended(process.returncode, out.decode(), err.decode())
 
 
 @asynccontextmanager
-async def begun(*arguments: str, **variables: str) -> AsyncIterator[Process]:
+async def begun(*arguments: str, **variables: str) -> AsyncIterator[Forked]:
     """Begin a command; what still runs at the end is killed."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "sessionplane", *arguments, stdout=PIPE, stderr=PIPE, env=os.environ | variables
-    )
+    process = await start(*arguments, **variables)
     try:
         yield process
     finally:

@@ -14,7 +14,7 @@ import socket
 import sys
 from asyncio.subprocess import DEVNULL, Process
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,13 +71,21 @@ class ServerProcess:
     async def spawn(self) -> None:
         """Start it, and do not wait."""
         with self._errors.open("wb") as errors:
-            self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "sessionplane", "serve"),
-                *("--listen", self.address, "--db", str(self.database)),
-                stdout=DEVNULL,
-                stderr=errors,
-                env=self._environment,
+            self._process = await self._begin(
+                *("serve", "--listen", self.address, "--db", str(self.database)),
+                errors=errors.fileno(),
+                environment=self._environment,
             )
+
+    @staticmethod
+    async def _begin(*arguments: str, errors: int, environment: Mapping[str, str]) -> Process:
+        """Begin a command that writes its errors to a descriptor. Tests have another way, which costs less."""
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "sessionplane", *arguments),
+            stdout=DEVNULL,
+            stderr=errors,
+            env=environment,
+        )
 
     async def kill(self) -> None:
         """Kill -9, and wait until the kernel has taken it away. Raises RuntimeError if it had ended by itself."""
@@ -128,12 +136,16 @@ class ServerProcess:
         await process.wait()
 
 
-@asynccontextmanager
-async def server_process(
+def server_process(
     database: Path, *, limits: Mapping[str, int] | None = None
-) -> AsyncIterator[ServerProcess]:
+) -> AbstractAsyncContextManager[ServerProcess]:
     """Run a server process until the context is left; it is killed if it still runs then. Raises DidNotStart."""
-    server = ServerProcess(database, limits=limits)
+    return started(ServerProcess(database, limits=limits))
+
+
+@asynccontextmanager
+async def started(server: ServerProcess) -> AsyncIterator[ServerProcess]:
+    """Start a server and keep it until the context is left; it is killed if it still runs then. Raises DidNotStart."""
     try:
         await server.start()
         yield server
