@@ -18,6 +18,8 @@ export UV_PROJECT_ENVIRONMENT := $(VENV)
 export UV_PYTHON_DOWNLOADS := never
 export UV_HTTP_TIMEOUT ?= 180
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Containers often keep Python from writing bytecode; compiling everything anew doubles what each start of a server costs.
+unexport PYTHONDONTWRITEBYTECODE
 # The system's certificates, where there are any, know a company's proxy as well; uv's own list does not.
 ifneq ($(wildcard /etc/ssl/certs/ca-certificates.crt),)
 export UV_SYSTEM_CERTS ?= true
@@ -49,7 +51,7 @@ $(STAMP): pyproject.toml uv.lock
 	fi
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null
 	@$(BIN)/python -m pip install --quiet '$(UV)'
-	$(BIN)/uv sync --quiet --locked --all-extras --python $(BIN)/python
+	$(BIN)/uv sync --quiet --locked --all-extras --compile-bytecode --python $(BIN)/python
 	@printf '%s\n' '$(CURDIR)' > $@
 
 serve: install  ## Serve on 127.0.0.1:50051 over ./sessionplane.db. ARGS=... adds options.
