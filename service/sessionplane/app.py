@@ -23,7 +23,7 @@ from importlib.util import find_spec
 import structlog
 import uuid_utils
 
-from sessionplane.domain.errors import StoreBusy
+from sessionplane.domain.errors import StorageFull, StoreBusy
 from sessionplane.domain.key_changes import KeyRecord
 from sessionplane.domain.key_report import KeyChanges
 from sessionplane.domain.limits import Limits
@@ -244,6 +244,7 @@ async def _loops(
         "sweep": plane.sweeper.sweep,
         "pauses": plane.sweeper.look_for_pauses,
         "retention": plane.compactor.retain,
+        "files": store.look_for_files,
     }
     loops = [
         asyncio.create_task(every(limits.sweep_ms / 1000, work, name=name, stop=stop), name=name)
@@ -307,7 +308,7 @@ async def serve(settings: Settings, *, accept_key_changes: bool = False) -> int:
                 )
             log.info("server.ready", address=server.address, db=str(settings.db), store=server.store.store_id)
             return await _stopped(server, asked)
-    except StoreBusy as error:
+    except (StoreBusy, StorageFull) as error:
         sys.stderr.write(f"sessionplane: {settings.db}: {error}\n")
         return TEMPORARY
     except KeysWouldChange as error:
@@ -323,7 +324,9 @@ async def _stopped(server: Running, asked: asyncio.Event) -> int:
     server.broken.add_done_callback(lambda _: asked.set())
     await asked.wait()
     if server.broken.done():
-        log.error("server.broken", cause=repr(server.broken.result()))
+        cause = server.broken.result()
+        # What callers are told is not what operators want to know.
+        log.error("server.broken", cause=repr(cause.__cause__ or cause))
         return SOFTWARE
     log.info("server.stopping")
     return OK

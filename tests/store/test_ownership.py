@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sessionplane.domain.errors import StoreBusy
-from sessionplane.store.failures import StoreUnusable
+from sessionplane.domain.errors import StoreBusy, StoreFailed
+from sessionplane.store.failures import FileLost, StoreUnusable
 from sessionplane.store.ownership import OwnerLock, file_system, refuse_network_file_system
 from sessionplane.store.sqlite import SqliteStore, open_store
 
@@ -49,6 +49,53 @@ def test_a_refused_file_lets_go_of_its_lock(database: Path) -> None:
     with pytest.raises(StoreUnusable):
         open_store(database)
     OwnerLock(database).release()
+
+
+def test_a_link_leads_to_the_lock_of_what_it_names(database: Path) -> None:
+    """SQLite puts the log beside the file itself, so there the two would meet."""
+    link = database.with_name("link.db")
+    link.symlink_to(database)
+    lock = OwnerLock(link)
+    with pytest.raises(StoreBusy):
+        OwnerLock(database)
+    lock.release()
+
+
+@pytest.mark.parametrize("ending", ["", "-wal", "-shm", ".lock"])
+@pytest.mark.parametrize("replaced", [False, True])
+async def test_a_file_that_is_taken_away_ends_the_store_and_nothing_is_folded(
+    database: Path, ending: str, *, replaced: bool
+) -> None:
+    """All four are held by identity: what stands under the name now is left alone."""
+    store = open_store(database)
+    await store.submit(lambda tx: tx.save_fact("fact", "is here"))
+    await store.look_for_files()
+    take_away(database, ending, replaced=replaced)
+    beside = content_beside(database)
+    with pytest.raises(FileLost, match="removed or replaced"):
+        await store.look_for_files()
+    assert isinstance(await store.failed, FileLost)
+    with pytest.raises(StoreFailed):
+        store.submit(lambda _: None)
+    await store.close()
+    assert content_beside(database) == beside
+
+
+def take_away(database: Path, ending: str, *, replaced: bool) -> None:
+    """Remove one of the files of a database, or put another one in its place."""
+    path = Path(f"{database}{ending}")
+    path.rename(database.with_name("away"))
+    if replaced:
+        path.write_bytes(b"another file")
+
+
+def content_beside(database: Path) -> dict[str, bytes]:
+    """Read what stands under the names of a database and its log."""
+    return {
+        path.name: path.read_bytes()
+        for path in database.parent.glob("sessionplane.db*")
+        if "shm" not in path.name
+    }
 
 
 def test_a_missing_folder_is_said_in_a_sentence(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
 
-from sessionplane.store import schema
+from sessionplane.store import failures, schema
 from sessionplane.store.failures import StoreUnusable
 
 _BUSY_TIMEOUT_MS = 2_000
@@ -87,20 +87,21 @@ def open_reader(database: Path) -> sqlite3.Connection:
 def inspect(database: Path) -> None:
     """Look at a file before anything is written to it.
 
-    Raises StoreUnusable if it is no SQLite database, is another program's, or was changed by a later release.
+    Raises StoreUnusable if it is no SQLite database, is another program's, or was changed by a later release, and
+    what `failures.opening` raises.
     """
+    if database.is_dir():
+        raise StoreUnusable(f"{database} is a folder. Name a file.")
     if not database.exists() or database.stat().st_size == 0:
         return
-    try:
-        with closing(_connect(database, "ro")) as connection:
-            _refuse_foreign(connection, database)
-            if schema.is_newer(connection):
-                raise StoreUnusable(
-                    f"{database} was written by a later release of sessionplane. Use that release, or a"
-                    " backup from before it; this one has changed nothing."
-                )
-    except sqlite3.DatabaseError as error:
-        raise StoreUnusable(f"{database} cannot be read as an SQLite database: {error}.") from error
+    with failures.opening(database), closing(_connect(database, "ro")) as connection:
+        _refuse_foreign(connection, database)
+        _refuse_cut(connection, database)
+        if schema.is_newer(connection):
+            raise StoreUnusable(
+                f"{database} was written by a later release of sessionplane. Use that release, or a"
+                " backup from before it; this one has changed nothing."
+            )
 
 
 def require(database: Path) -> None:
@@ -111,7 +112,7 @@ def require(database: Path) -> None:
     if not database.exists() or database.stat().st_size == 0:
         raise StoreUnusable(f"{database} holds no database. Name the file that a server uses.")
     inspect(database)
-    with closing(_connect(database, "ro")) as connection:
+    with failures.opening(database), closing(_connect(database, "ro")) as connection:
         if schema.is_older(connection):
             raise StoreUnusable(
                 f"{database} was written by an earlier release of sessionplane. Serve it once with this one."
@@ -154,6 +155,16 @@ def _refuse_foreign(connection: sqlite3.Connection, database: Path) -> None:
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     if application_id != schema.APPLICATION_ID and (application_id or tables):
         raise StoreUnusable(f"{database} is another program's database. Name a file of sessionplane's own.")
+
+
+def _refuse_cut(connection: sqlite3.Connection, database: Path) -> None:
+    """Refuse a file without its end: SQLite would read zeros there. With a log beside it a crash may have left that,
+    and the log has the page.
+    """
+    (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
+    log = Path(f"{database.resolve()}-wal")
+    if database.stat().st_size % page_bytes and not (log.exists() and log.stat().st_size):
+        raise StoreUnusable(f"{database} ends within a page: its end is missing. Restore a backup.")
 
 
 def _keep_log(connection: sqlite3.Connection, database: Path) -> None:

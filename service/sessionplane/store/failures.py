@@ -21,6 +21,9 @@ the disk.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from sessionplane.domain.errors import SessionPlaneError, StorageFull, StoreBusy, StoreFailed
 
@@ -42,8 +45,50 @@ _PRIMARY = 0xFF
 _TAKEN = frozenset({sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY, sqlite3.SQLITE_CONSTRAINT_UNIQUE})
 
 
+_NO_SPACE = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE})
+"""What a full disk comes to while a database is opened: then its shared memory is made as well."""
+_CLOSED_FOLDER = frozenset({sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM})
+
+
 class StoreUnusable(Exception):
     """The file cannot be this server's database. The message is for the operator who started it."""
+
+
+class FileLost(Exception):
+    """A file of an open database was removed or replaced."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"{path} was removed or replaced while the server used it. The server stops before more is written where"
+            " nobody would find it."
+        )
+
+
+@contextmanager
+def opening(database: Path) -> Iterator[None]:
+    """Say what an error of SQLite means for whoever opens a database.
+
+    Raises StoreBusy if another program holds it, StorageFull if there is no space for what an opening writes, else
+    StoreUnusable with a sentence.
+    """
+    try:
+        yield
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", None)
+        if code in _NO_SPACE:
+            raise StorageFull from error
+        refused = _kind(code)
+        if refused is not None and refused is not StoreFailed:
+            raise refused(path=database) from error
+        if code is not None and code & _PRIMARY in _CLOSED_FOLDER:
+            raise StoreUnusable(
+                f"{database} cannot be opened: {error}. The file and its folder must be writable for this user,"
+                " since SQLite keeps its log beside the file."
+            ) from error
+        raise StoreUnusable(
+            f"{database} cannot be read as an SQLite database: {error}. If it was one, it is damaged: restore a"
+            " backup, and keep this file and the ones beside it."
+        ) from error
 
 
 def refusal(error: BaseException) -> Exception:
@@ -56,8 +101,12 @@ def refusal(error: BaseException) -> Exception:
     code = getattr(error, "sqlite_errorcode", None)
     if code is None:
         return error
-    refused = _REFUSALS.get(code) or _REFUSALS.get(code & _PRIMARY)
+    refused = _kind(code)
     return error if refused is None else _caused(refused(), error)
+
+
+def _kind(code: int | None) -> type[SessionPlaneError] | None:
+    return None if code is None else _REFUSALS.get(code) or _REFUSALS.get(code & _PRIMARY)
 
 
 def is_taken(error: sqlite3.IntegrityError) -> bool:

@@ -1,11 +1,14 @@
-"""Who may open a database: one process at a time, on a local disk.
+"""Who may open a database: one process at a time, on a local disk, under one name.
 
-Owns the lock file. It must never open the database itself: closing any handle on that file would drop the
-locks that SQLite holds on it for this process.
+Owns the lock file, and the look at whether an open database still stands under its names. It must never open the
+database itself: closing any handle on that file would drop the locks that SQLite holds on it for this process.
 
 The lock is an flock on `<database>.lock`, taken before the database is opened and held until after it was
 closed. The kernel drops it when the process dies, however it dies, so there is nothing to clean up and the
 file stays. A crash between any two lines leaves a file without a lock.
+
+A symbolic link leads to the lock of what it names, as SQLite puts its log beside that. A hard link cannot be
+followed, so a file that has two names is refused: SQLite would keep a log for each of them.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import fcntl
 import os
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 from sessionplane.domain.errors import StoreBusy
 from sessionplane.store.failures import StoreUnusable
@@ -24,6 +28,8 @@ _NETWORK = re.compile(
     r"|fuse\.(sshfs|rclone|gcsfuse|.*s3.*|.*smb.*|.*nfs.*|.*dav.*|ceph.*|glusterfs.*)"
 )
 """Types of file systems whose locks or shared memory other machines do not see, or not in time."""
+_ENDINGS = ("", "-wal", "-shm", ".lock")
+"""What the names of an open database's files end in."""
 
 
 class OwnerLock:
@@ -35,10 +41,11 @@ class OwnerLock:
         Raises StoreBusy, with the database's path, if another process has it, and StoreUnusable if there can be
         no lock file beside it.
         """
+        lock = f"{database.resolve()}.lock"
         try:
-            self._handle = os.open(f"{database}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+            self._handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise StoreUnusable(f"{database}.lock cannot be opened: {error.strerror}.") from error
+            raise StoreUnusable(f"{lock} cannot be opened: {error.strerror}.") from error
         try:
             fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -48,6 +55,45 @@ class OwnerLock:
     def release(self) -> None:
         """Give the lock up. Closing the handle does it."""
         os.close(self._handle)
+
+
+class _Identity(NamedTuple):
+    """Which file a name stands for: two names of one identity are the same file."""
+
+    device: int
+    inode: int
+
+
+class Whereabouts:
+    """The files of an open database, to be found again: one that was removed or replaced under the server is still
+    open, but what is written to it is gone with the process.
+    """
+
+    def __init__(self, database: Path) -> None:
+        """Note which files they are. The database must be open."""
+        real = database.resolve()
+        self._files = {path: _identity(path) for path in (Path(f"{real}{end}") for end in _ENDINGS)}
+
+    def lost(self) -> Path | None:
+        """Return a file that no longer stands under its name; None if all of them do."""
+        return next((path for path, known in self._files.items() if _identity(path) != known), None)
+
+
+def _identity(path: Path) -> _Identity | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return _Identity(found.st_dev, found.st_ino)
+
+
+def refuse_second_name(database: Path) -> None:
+    """Raise StoreUnusable if the database has a second name, under which another server could have it."""
+    if database.is_file() and database.stat().st_nlink > 1:
+        raise StoreUnusable(
+            f"{database} has a second name (a hard link). SQLite keeps a log for each name, so what was committed"
+            " under the one is missing under the other. Remove one name, or make a copy by `sessionplane backup`."
+        )
 
 
 def refuse_network_file_system(database: Path, *, mounts: Path = _MOUNTS) -> None:

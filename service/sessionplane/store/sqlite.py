@@ -34,7 +34,13 @@ from sessionplane.domain.limits import DEFAULT, Limits
 from sessionplane.store import connections, failures, schema
 from sessionplane.store import statements as sql
 from sessionplane.store.contract import Committed, ReadTx, Tx
-from sessionplane.store.ownership import OwnerLock, refuse_network_file_system
+from sessionplane.store.failures import FileLost
+from sessionplane.store.ownership import (
+    OwnerLock,
+    Whereabouts,
+    refuse_network_file_system,
+    refuse_second_name,
+)
 from sessionplane.store.reading import SqliteReadTx
 from sessionplane.store.transaction import SqliteTx
 from sessionplane.store.turns import Turns
@@ -75,11 +81,12 @@ def open_store(
     Call it on the loop's thread; it blocks for as long as migrations take. `new_store_id` is asked for 32
     hexadecimal digits when the database is new; `footing` is a server's unless it is said otherwise.
 
-    Raises StoreBusy (another process owns it) and StoreUnusable (a network file system, not our database,
-    of a later release).
+    Raises StoreBusy (another process owns it), StorageFull (no space for what opening writes) and StoreUnusable (a
+    network file system, a file with two names, not our database, damaged, of a later release).
     """
     refuse_network_file_system(database)
-    with ExitStack() as stack:
+    refuse_second_name(database)
+    with ExitStack() as stack, failures.opening(database):
         stack.callback(OwnerLock(database).release)
         connections.inspect(database)
         writer = footing.open_writer(database)
@@ -93,6 +100,7 @@ def open_store(
             writer=writer,
             readers=readers,
             store_id=store_id,
+            whereabouts=Whereabouts(database),
             limits=limits,
             loop=loop or asyncio.get_running_loop(),
             footing=footing,
@@ -110,12 +118,14 @@ class SqliteStore:
         writer: sqlite3.Connection,
         readers: list[Reader],
         store_id: str,
+        whereabouts: Whereabouts,
         limits: Limits,
         loop: AbstractEventLoop,
         footing: Footing,
         resources: ExitStack,
     ) -> None:
         self._store_id = store_id
+        self._whereabouts = whereabouts
         self._limits = limits
         self._loop = loop
         self._resources = resources
@@ -190,6 +200,17 @@ class SqliteStore:
         """See `contract.Store.on_commit`."""
         self._listener = listener
 
+    async def look_for_files(self) -> None:
+        """Make sure that what was opened still stands under its names: a look at four names, no handle is opened.
+
+        Raises FileLost, after which nothing is accepted any more.
+        """
+        path = self._whereabouts.lost()
+        if path is not None:
+            lost = FileLost(path)
+            self._fail(lost)
+            raise lost
+
     async def close(self) -> None:
         """Settle what is queued, fold the log into the file, and give it up. Later calls join the first."""
         if self._closing is None:
@@ -211,7 +232,11 @@ class SqliteStore:
 
     def _give_up(self) -> None:
         self._threads.shutdown()
-        if not self._failed.done():
+        if self._failed.done():
+            # SQLite folds the log into the file as its last connection closes, and removes it by its name. The readers'
+            # cannot: what a failure left behind stays as it is, and so does a file that took the place of ours.
+            self._connection.close()
+        else:
             # Not vital: the next start reads a log that is left behind.
             with suppress(sqlite3.Error):
                 self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()

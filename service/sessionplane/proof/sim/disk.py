@@ -27,6 +27,7 @@ from sessionplane.domain.limits import Limits
 from sessionplane.proof.sim.trouble import Connection, Troubles
 from sessionplane.proof.sim.writing import stepped
 from sessionplane.store import connections
+from sessionplane.store.ownership import Whereabouts
 from sessionplane.store.sqlite import Reader, SqliteStore, open_store
 
 MEMORY = Path("/dev/shm")  # noqa: S108 - a folder with a name that nobody guesses is made in it
@@ -142,6 +143,7 @@ class Spindle:
         self._connection = connections.open_writer(database)
         self._connection.executescript(_ARCHIVE)
         self.readers = [Reader(database, STORE_ID) for _ in range(2)]
+        self.whereabouts = Whereabouts(database)
         tables = self._connection.execute(
             "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT GLOB '_*' AND name NOT GLOB 'sqlite_*'"
         ).fetchall()
@@ -187,6 +189,7 @@ class KeptDisk:
             writer=connection,  # type: ignore[arg-type]
             readers=self._spindle.readers,
             store_id=STORE_ID,
+            whereabouts=self._spindle.whereabouts,
             limits=limits,
             loop=loop,
             footing=stepped(loop, chance, commit_s),

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import grpc
 import pytest
 
 from sessionplane.v1 import session_service_pb2 as pb
+from tests.support.disks import fill, mounted
 from tests.support.refusals import Refusal, refused
 from tests.support.serving import Served, serving
 from tests.support.story import check_log, terminals
@@ -23,33 +22,14 @@ TEXT = "x" * 100_000
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of its own that holds eight MiB."""
-    if os.geteuid() != 0 or not shutil.which("mount"):
-        pytest.skip("mounting a small disk takes root")
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    if os.spawnlp(os.P_WAIT, "mount", "mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(disk)):
-        pytest.skip("this container may not mount a small disk")
-    try:
+    with mounted(tmp_path / "disk", kib=8192) as disk:
         yield disk
-    finally:
-        os.spawnlp(os.P_WAIT, "umount", "umount", str(disk))
 
 
 @pytest.fixture
 async def cramped(small_disk: Path) -> AsyncIterator[Served]:
     async with serving(small_disk / "plane.db") as served:
         yield served
-
-
-def _fill(disk: Path) -> Path:
-    """Take all the space that is left."""
-    filler = disk / "filler"
-    with filler.open("wb", buffering=0) as file:
-        try:
-            while True:
-                file.write(bytes(4096))
-        except OSError:
-            return filler
 
 
 async def _publish_until_refused(wire: Wire, held: Held) -> tuple[int, Refusal]:
@@ -67,7 +47,7 @@ async def test_a_full_disk_refuses_writes_and_keeps_everything_else_going(crampe
     wire = cramped.wire
     held = await wire.hold((await wire.start("chat")).run.run_id)
     async with wire.stream("chat", start=pb.STREAM_START_OLDEST) as stream:
-        filler = _fill(cramped.database.parent)
+        filler = fill(cramped.database.parent)
         acknowledged, refusal = await _publish_until_refused(wire, held)
         assert (refusal.code, refusal.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "STORAGE_FULL")
         assert refusal.retry_after_s
@@ -109,7 +89,7 @@ async def test_what_a_full_disk_acknowledged_is_there_after_a_restart(small_disk
     database = small_disk / "plane.db"
     async with serving(database) as server:
         held = await server.wire.hold((await server.wire.start("chat")).run.run_id)
-        filler = _fill(small_disk)
+        filler = fill(small_disk)
         acknowledged, _ = await _publish_until_refused(server.wire, held)
         before = await server.wire.log("chat")
     filler.unlink()
