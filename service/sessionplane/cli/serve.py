@@ -45,8 +45,8 @@ def serve(
     Each flag overrides its environment variable (SESSIONPLANE_LISTEN, SESSIONPLANE_DB, ...), which overrides
     the default. A bind that other machines can reach is refused without --insecure-bind.
 
-    Exit codes of its own: 75, another server has the database, or the disk is full; 78, the database or the address cannot be
-    used, or other key settings would change its keys; 70, the server broke while it ran.
+    Exit codes of its own: 75, another server has the database, or the disk is full; 78, the database or the
+    address cannot be used, or other key settings would change its keys; 70, the server broke while it ran.
     """
     settings = load_settings(listen=listen, db=db, insecure_bind=insecure_bind, log_format=log_format)
     from sessionplane import app
