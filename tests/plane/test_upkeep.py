@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -179,6 +180,35 @@ async def test_a_late_sweep_gives_everybody_time(bench: Bench) -> None:
     assert bench.run(run.run_id).state is RunState.RUNNING
     await bench.pass_time(1)
     assert end_of(bench, run.run_id) == "LOST/LEASE_EXPIRED"
+
+
+async def test_a_pause_between_a_look_and_its_judgement_counts(bench: Bench) -> None:
+    """A sweep that was begun in time and went on after the pause loses nobody."""
+    run = await bench.running()
+    await bench.heartbeat(run.run_id)
+    async with HeldWriter(bench.store):
+        sweep = asyncio.create_task(bench.plane.sweeper.sweep())
+        await asyncio.sleep(0)
+        assert bench.store._waiting == 2, "the sweep has looked, and judges when the writer is free"
+        bench.clock.advance(LEASE_MS * 10)
+    await sweep
+    assert bench.run(run.run_id).state is RunState.RUNNING
+
+
+async def test_a_pause_right_after_a_pause_counts(bench: Bench) -> None:
+    """Also if it comes before the loop has heard how the sweep after the first one went."""
+    run = await bench.running()
+    await bench.heartbeat(run.run_id)
+    bench.clock.advance(LEASE_MS * 10)
+    sweep = asyncio.create_task(bench.plane.sweeper.sweep())
+    await asyncio.sleep(0)
+    judged = threading.Event()
+    behind = bench.store.submit(lambda _: judged.set())
+    assert judged.wait(timeout=10)  # the loop stands still meanwhile
+    bench.clock.advance(LEASE_MS * 10)
+    await asyncio.gather(sweep, behind)
+    await bench.plane.sweeper.sweep()
+    assert bench.run(run.run_id).state is RunState.RUNNING
 
 
 async def test_two_periods_are_not_late(bench: Bench) -> None:

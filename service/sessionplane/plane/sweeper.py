@@ -20,6 +20,7 @@ from sessionplane.plane import expiry, lifecycle, upkeep
 from sessionplane.plane.context import Clock, Context, with_request
 from sessionplane.plane.freshness import Visits
 from sessionplane.plane.leases import RunRef
+from sessionplane.plane.pauses import Pauses
 from sessionplane.store.contract import ReadTx, Tx
 
 T = TypeVar("T")
@@ -50,8 +51,8 @@ class Sweeper:
         self._visits = visits
         # Streams that closed while nothing could be written. Bounded by the streams that were open.
         self._departed: list[tuple[str, str]] = []
-        self._looked_at_ms = clock.monotonic_ms()
-        self._ready_at_ms = self._looked_at_ms
+        self._ready_at_ms = clock.monotonic_ms()
+        self._pauses = Pauses(now_ms=self._ready_at_ms, period_ms=limits.sweep_ms)
         self._settled_to: str | None = ""
 
     def note_interaction(self, session: Session) -> None:
@@ -87,19 +88,15 @@ class Sweeper:
         while after is not None:
             after = await self._execute(with_request(upkeep.recover_leases, after))
         await self._execute(upkeep.expect_subscribers)
-        self._ready_at_ms = self._looked_at_ms = self._clock.monotonic_ms()
+        self._ready_at_ms = self._clock.monotonic_ms()
+        self._pauses = Pauses(now_ms=self._ready_at_ms, period_ms=self._limits.sweep_ms)
 
     async def look_for_pauses(self) -> None:
-        """Give everybody time again after a pause in which nobody could be heard. Called every `sweep_ms`, also while
-        a sweep is under way: a sweep that takes long is no pause, and must not keep dead runners alive.
-        """
-        if self._clock.monotonic_ms() - self._looked_at_ms > 2 * self._limits.sweep_ms:
-            await self._execute(lambda _, context: context.leases.grant_all(now_ms=context.monotonic_ms))
-        self._looked_at_ms = self._clock.monotonic_ms()
+        """Called every `sweep_ms`, also while a sweep is under way, since one that takes long is no pause."""
+        self._pauses.look(self._clock.monotonic_ms())
 
     async def sweep(self) -> None:
         """Do what is late. Called every `sweep_ms`."""
-        # Whichever of the two loops wakes first after a pause.
         await self.look_for_pauses()
         now_ms = self._clock.monotonic_ms()
         departed, self._departed = self._departed, []
@@ -111,10 +108,16 @@ class Sweeper:
         await self._settle_after_start(now_ms)
         await self._forget(now_ms)
 
+    def _due(self, tx: Tx, context: Context) -> upkeep.Due:
+        """Collect what is late; after a pause no lease is, since everybody is given time again."""
+        if self._pauses.asked(context.monotonic_ms):
+            context.leases.grant_all(now_ms=context.monotonic_ms)
+        return upkeep.due(tx, context)
+
     async def _settle_late(self) -> None:
         """Deal with all that is late, step by step; a step that could not be dealt with is left to the next sweep."""
         before: upkeep.Due | None = None
-        while (late := await self._execute(upkeep.due)) != before:
+        while (late := await self._execute(self._due)) != before:
             waiting = [self._execute(with_request(upkeep.lapse, ref)) for ref in late.leases]
             waiting += [self._execute(with_request(upkeep.expire, ref)) for ref in late.runs]
             waiting += [self._execute(with_request(lifecycle.settle_presence, name)) for name in late.absent]
