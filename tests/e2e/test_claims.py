@@ -61,15 +61,17 @@ async def test_a_runner_that_went_away_takes_no_run_along(server: Served) -> Non
     await server.wire.work(held, "done")
 
 
-async def test_runs_that_are_offered_in_one_commit_wake_a_runner_each(server: Served) -> None:
+async def test_runs_that_are_offered_in_one_commit_wake_a_runner_each(tmp_path: Path) -> None:
     """While the writer is busy eight runs gather; the commit that brings them all reaches all who wait."""
-    claims = await _claims(server, 8)
-    async with HeldWriter(server.running.store):
-        starts = [asyncio.create_task(server.wire.start(f"chat-{n}", pool="p")) for n in range(8)]
-        while server.running.store._waiting < 9:
-            await server.wire.admin.GetServerInfo(GetServerInfoRequest())
-    started = {(await start).run.run_id for start in starts}
-    assert {(await claim).run.run_id for claim in claims} == started
+    # No sweep gathers with them.
+    async with serving(tmp_path / "other.db", limits={"sweep_ms": 60_000}) as server:
+        claims = await _claims(server, 8)
+        async with HeldWriter(server.running.store):
+            starts = [asyncio.create_task(server.wire.start(f"chat-{n}", pool="p")) for n in range(8)]
+            while server.running.store._waiting < 9:
+                await server.wire.admin.GetServerInfo(GetServerInfoRequest())
+        started = {(await start).run.run_id for start in starts}
+        assert {(await claim).run.run_id for claim in claims} == started
 
 
 async def test_many_runners_and_many_runs_meet_one_to_one(server: Served) -> None:

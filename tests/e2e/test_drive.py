@@ -187,21 +187,23 @@ async def test_publications_under_way_when_a_run_is_forced_are_all_before_its_te
 
 
 async def test_publications_that_nobody_hears_of_any_more_are_no_errors_of_the_server(
-    server: Served, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """What stood in line when the run was forced is refused, and that leaves nothing behind in the server's log."""
-    wire = server.wire
-    held = await _held(wire)
-    async with driving(wire, held) as drive:
-        async with HeldWriter(server.running.store):
-            force = asyncio.create_task(wire.interrupt("chat", mode=INTERRUPT_MODE_FORCE))
-            await _queued(server, 2)
-            for n in range(10):
-                await drive.publish(str(n), first=n + 1)
-            await _queued(server, 12)
-        await force
-        assert (await drive.read()).HasField("finished")
-        assert (await drive.refused()).reason == "RUN_FINISHED"
+    # No sweep stands in line with them.
+    async with serving(tmp_path / "other.db", limits={"sweep_ms": 60_000}) as server:
+        wire = server.wire
+        held = await _held(wire)
+        async with driving(wire, held) as drive:
+            async with HeldWriter(server.running.store):
+                force = asyncio.create_task(wire.interrupt("chat", mode=INTERRUPT_MODE_FORCE))
+                await _queued(server, 2)
+                for n in range(10):
+                    await drive.publish(str(n), first=n + 1)
+                await _queued(server, 12)
+            await force
+            assert (await drive.read()).HasField("finished")
+            assert (await drive.refused()).reason == "RUN_FINISHED"
     gc.collect()
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
