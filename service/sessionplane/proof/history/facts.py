@@ -106,10 +106,11 @@ class Facts:
 
     @cached_property
     def _terminals(self) -> Mapping[str, Event]:
-        return {event.run_id: event for event in self.events() if event.HasField("run_terminal")}
+        ends = [event for event in self.events() if event.HasField("run_terminal")]
+        return {event.run_id: event for event in reversed(ends)}
 
     def terminal_of(self, run_id: str) -> Event | None:
-        """The event that ended a run."""
+        """The event that ended a run: the first that says so."""
         return self._terminals.get(run_id)
 
     @cached_property

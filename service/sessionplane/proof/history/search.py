@@ -40,7 +40,7 @@ class Order:
 
 def _ready(reads: Sequence[Read], order: Order, freed_at: float) -> list[int]:
     """Return the reads that may come next: those that began before any other one that is left was over."""
-    again_at = freed_at if order.lost or order.holder != NOBODY else 0.0
+    again_at = freed_at if order.lost or order.holder != NOBODY else -NEVER
     left = [index for index in range(len(reads)) if index not in order.taken]
     soonest = min((reads[index].until for index in left), default=NEVER)
     begins = [max(reads[i].since, again_at) if reads[i].value == NOBODY else reads[i].since for i in left]

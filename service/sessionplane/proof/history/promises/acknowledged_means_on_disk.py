@@ -158,6 +158,8 @@ def _ids(call: Call) -> tuple[str, ...]:
     answer = call.answer
     if call.method == "Interrupt":
         return (answer.interrupt.interrupt_id,)
+    if call.method == "ResetSession":
+        return (answer.session.session_id,)
     if call.method == "StartRun":
         return (answer.input_id, answer.session.session_id)
     if call.method == "ResolveSession" and answer.resolution != session_pb2.RESOLUTION_EXISTING:
