@@ -90,7 +90,14 @@ def test_shrinking_keeps_what_the_failure_needs() -> None:
     for part in gone:
         left = left.without(part)
     assert left.crashes == crashing.crashes
-    assert (left.callers, left.runners, left.steps, left.subscribers, left.restarts) == (2, 1, 1, 0, ())
+    assert (left.callers, left.runners, left.steps, left.subscribers, left.watchers, left.restarts) == (
+        2,
+        1,
+        1,
+        0,
+        0,
+        (),
+    )
 
 
 def test_a_broken_promise_is_told_with_its_seed(disks: Cabinet) -> None:
@@ -106,7 +113,9 @@ def test_a_broken_promise_is_told_with_its_seed(disks: Cabinet) -> None:
 
 def test_too_little_traffic_is_invalid(disks: Cabinet) -> None:
     """Seeds in which nothing happens count for nothing, however many there are."""
-    quiet: Recorded = simulate(replace(plan(3), callers=0, runners=0, operators=0, subscribers=0), disks)
+    quiet: Recorded = simulate(
+        replace(plan(3), callers=0, runners=0, operators=0, subscribers=0, watchers=0), disks
+    )
     counts = census.count(quiet.history)
     assert not quiet.broken
     problems = census.missing(Counter({thing: number * 1_000 for thing, number in counts.items()}), 1_000)

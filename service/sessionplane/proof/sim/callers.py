@@ -5,6 +5,7 @@ from __future__ import annotations
 from sessionplane.proof.sim.clients import POOL, Actor
 from sessionplane.v1 import run_pb2, session_pb2
 from sessionplane.v1 import session_service_pb2 as pb
+from sessionplane.v1.session_pb2 import SessionRef
 
 _RUN_POLICIES = (
     run_pb2.RUN_POLICY_ENQUEUE,
@@ -12,7 +13,7 @@ _RUN_POLICIES = (
     run_pb2.RUN_POLICY_INTERRUPT,
     run_pb2.RUN_POLICY_INJECT,
 )
-_RUN_POLICY_WEIGHTS = (8, 1, 3, 2)
+_RUN_POLICY_WEIGHTS = (8, 1, 3, 4)
 _MISSING = (
     session_pb2.MISSING_POLICY_UNSPECIFIED,
     session_pb2.MISSING_POLICY_CREATE,
@@ -106,8 +107,10 @@ class Caller(Actor):
         started = await self.ask("StartRun", request)
         if started is not None and self.happens(0.7):
             await self.think()
+            # A key that nobody has yet, or one that somebody may have.
+            key = SessionRef(key=self.fresh(".Bound")) if self.happens(0.5) else self.ref()
             bind = pb.ResolveSessionRequest(
-                session=self.ref(), bind_session_id=started.session.session_id, request_id=self._request_id()
+                session=key, bind_session_id=started.session.session_id, request_id=self._request_id()
             )
             await self.ask("ResolveSession", bind)
 

@@ -16,7 +16,7 @@ from sessionplane.proof.sim.loop import Process, SeededLoop
 from sessionplane.proof.sim.network import Network, Odds
 from sessionplane.proof.sim.plan import Plan
 from sessionplane.proof.sim.server import STOPPED, Server, WorldClock
-from sessionplane.proof.sim.trouble import Planned, Trouble
+from sessionplane.proof.sim.trouble import QUICK_S, Planned, Trouble
 
 CRASHES = frozenset({Trouble.CRASH, Trouble.CRASH_AFTER})
 AWAY_S = 1.5
@@ -60,6 +60,7 @@ class Chaos:
         """Start the server, and plan what is to come."""
         self._net.odds = self._plan.odds
         self._disk.troubles.on_trouble = self._trouble
+        self._disk.troubles.commit_s = self._plan.commit_s
         self._loop.on_step = self._step
         self._start()
         for at, planned in self._plan.troubles:
@@ -90,7 +91,6 @@ class Chaos:
             new_secret=self._ids.new_secret,
             limits=self._plan.limits,
             freshness=self._plan.freshness,
-            commit_s=self._plan.commit_s,
             chance=Random(f"server {self.starts} {self._plan.seed}"),
         )
         server.on_ready = self._is_ready
@@ -172,6 +172,7 @@ class Chaos:
         self._calm = True
         self._left = None
         self._disk.troubles.planned = None
+        self._disk.troubles.commit_s = QUICK_S
         self._net.odds = Odds()
         await self._ready
         self._recorder.happened(Happening.CALM)

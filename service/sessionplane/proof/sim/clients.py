@@ -39,7 +39,7 @@ PATIENCE = 4
 @dataclass
 class World:
     """What clients know of each other: the runs that they have heard of, newest last, those that wait for a runner
-    in the end, and whether it is over.
+    in the end, what broke before somebody's eyes, and whether it is over.
     """
 
     plan: Plan
@@ -48,6 +48,7 @@ class World:
     runs: dict[str, str] = field(default_factory=dict)
     sessions: dict[str, None] = field(default_factory=dict)
     waiting: dict[str, None] = field(default_factory=dict)
+    broken: list[str] = field(default_factory=list)
     ending: bool = False
     over: bool = False
 

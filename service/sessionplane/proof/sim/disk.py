@@ -48,7 +48,7 @@ class Disk(Protocol):
 
     troubles: Troubles
 
-    def open(self, loop: AbstractEventLoop, limits: Limits, chance: Random, commit_s: float) -> SqliteStore:
+    def open(self, loop: AbstractEventLoop, limits: Limits, chance: Random) -> SqliteStore:
         """Open the store, as a process does that starts."""
 
     def crash(self) -> None:
@@ -81,9 +81,9 @@ class FreshDisk:
         self._number += 1
         return self._folder / f"{self._number}.db"
 
-    def open(self, loop: AbstractEventLoop, limits: Limits, chance: Random, commit_s: float) -> SqliteStore:
+    def open(self, loop: AbstractEventLoop, limits: Limits, chance: Random) -> SqliteStore:
         """See `Disk.open`."""
-        footing = replace(stepped(loop, chance, commit_s), open_writer=self._open_writer)
+        footing = replace(stepped(loop, chance, self.troubles), open_writer=self._open_writer)
         store = open_store(self._path, limits=limits, loop=loop, footing=footing)
         if self._open is not None:
             self._open.executescript(_ARCHIVE)
@@ -182,7 +182,7 @@ class KeptDisk:
         self._spindle = spindle
         spindle.wipe()
 
-    def open(self, loop: AbstractEventLoop, limits: Limits, chance: Random, commit_s: float) -> SqliteStore:
+    def open(self, loop: AbstractEventLoop, limits: Limits, chance: Random) -> SqliteStore:
         """See `Disk.open`."""
         connection = Connection(self._spindle.connection, self.troubles, close=self.crash)
         return SqliteStore(
@@ -192,7 +192,7 @@ class KeptDisk:
             whereabouts=self._spindle.whereabouts,
             limits=limits,
             loop=loop,
-            footing=stepped(loop, chance, commit_s),
+            footing=stepped(loop, chance, self.troubles),
             resources=ExitStack(),
         )
 

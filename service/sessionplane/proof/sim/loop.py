@@ -55,7 +55,7 @@ class SeededLoop(AbstractEventLoop):
         self._timers: list[tuple[float, float, int, TimerHandle]] = []
         self._count = 0
         self._handed_over_s = 0.0
-        self._burying = False
+        self.burying = False
         self._graves: list[Process] = []
         self.complaints: list[str] = []
         self.on_step: Callable[[Process], None] = lambda _: None
@@ -82,7 +82,7 @@ class SeededLoop(AbstractEventLoop):
     def create_task(  # type: ignore[override]
         self, coro: Coroutine[Any, Any, T], *, name: str | None = None, context: Context | None = None
     ) -> Task[T]:
-        if self._burying:
+        if self.burying:
             coro.close()
             return Future(loop=self)  # type: ignore[return-value]
         task = Task(coro, loop=self, name=name, context=context)
@@ -96,7 +96,7 @@ class SeededLoop(AbstractEventLoop):
         self, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> Handle:
         handle = Handle(callback, args, self, context)
-        if not self._burying:
+        if not self.burying:
             self._ready.append(handle)
         return handle
 
@@ -133,7 +133,7 @@ class SeededLoop(AbstractEventLoop):
         context: Context | None,
     ) -> TimerHandle:
         handle = TimerHandle(when, callback, args, self, context)
-        if not self._burying:
+        if not self.burying:
             self._count += 1
             heapq.heappush(self._timers, (when, turn, self._count, handle))
         return handle
@@ -171,7 +171,7 @@ class SeededLoop(AbstractEventLoop):
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         """Keep what nobody caught, unless it is the dead's, which may be collected long after them."""
         owner = getattr(context.get("future"), "owner", None)
-        if not self._burying and (owner is None or owner.alive):
+        if not self.burying and (owner is None or owner.alive):
             self.complaints.append(f"{context.get('message')}: {context.get('exception')!r}")
 
     # What a simulation asks of it.
@@ -244,7 +244,7 @@ class SeededLoop(AbstractEventLoop):
 
     def _bury(self) -> None:
         """Take the coroutines of the dead apart; nothing that they schedule meanwhile counts."""
-        self._burying = True
+        self.burying = True
         while self._graves:
             process = self._graves.pop()
             for task in process.tasks:
@@ -252,7 +252,7 @@ class SeededLoop(AbstractEventLoop):
                     task._log_destroy_pending = False  # type: ignore[attr-defined]
                     _close(task.get_coro())
             process.tasks.clear()
-        self._burying = False
+        self.burying = False
 
 
 def _close(coro: Any) -> None:

@@ -6,19 +6,17 @@ Requests and answers cross it as bytes. Nothing that it holds belongs to the ser
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
-from contextvars import Context
 from dataclasses import dataclass
 from random import Random
 from typing import Any
 
 from google.protobuf.message import Message
 
-from sessionplane.proof.history.records import Call, Recorder, Refusal, Stream
+from sessionplane.proof.history.records import Call, Recorder, Refusal
+from sessionplane.proof.sim.exchange import Exchange, Outcome
 from sessionplane.proof.sim.loop import SeededLoop
-from sessionplane.proof.sim.server import Exchange, Outcome, Server
-from sessionplane.v1.session_service_pb2 import StreamEventsResponse
+from sessionplane.proof.sim.server import Server
 
 
 class Lost(Exception):
@@ -81,10 +79,6 @@ class Network:
         self.recorder.answered(record, outcome.answer)
         return outcome.answer
 
-    def open(self, client: str, request: Message, *, window: int) -> Reading:
-        """Open a stream of events."""
-        return Reading(self, client, request, window)
-
 
 class _Unary:
     """One call on its way."""
@@ -130,77 +124,3 @@ class _Unary:
         if not self.outcome.done():
             self._timer.cancel()
             self.outcome.set_result(outcome)
-
-
-class Reading:
-    """The client's end of a stream: frames come in order, and no more than fit the window wait to be read."""
-
-    def __init__(self, net: Network, client: str, request: Message, window: int) -> None:
-        self.record: Stream = net.recorder.opened(client, request)
-        self._net = net
-        self._data = request.SerializeToString()
-        self._inbox: deque[StreamEventsResponse | Outcome | str] = deque()
-        self._news: asyncio.Future[None] | None = None
-        self._arrival_s = 0.0
-        self._over = False
-        self.waited = False
-        """Whether what was read last had to be waited for, so that nothing older is on its way."""
-        self._exchange = Exchange(self._done, self._cut, until_s=None, on_frame=self._sent, window=window)
-        net.hop(self._arrive)
-
-    def _arrive(self) -> None:
-        server = self._net.server
-        if server is None or not server.ready:
-            self._come("nobody is there")
-        elif not self._over:
-            server.take("StreamEvents", self._data, self._exchange)
-
-    def _sent(self, frame: bytes) -> None:
-        self._come(StreamEventsResponse.FromString(frame))
-
-    def _done(self, outcome: Outcome) -> None:
-        self._come(outcome)
-
-    def _cut(self) -> None:
-        self._come("cut")
-
-    def _come(self, thing: StreamEventsResponse | Outcome | str) -> None:
-        """Bring something to the client, behind what was sent before."""
-        loop = self._net.loop
-        self._arrival_s = max(self._arrival_s, loop.time() + self._net.delay_s())
-        # What was sent arrives, though its sender may be dead by then.
-        loop.call_in_turn(self._arrival_s, self._take, thing, context=Context())
-
-    def _take(self, thing: StreamEventsResponse | Outcome | str) -> None:
-        if not self._over:
-            self._inbox.append(thing)
-            if self._news is not None and not self._news.done():
-                self._news.set_result(None)
-
-    async def read(self, *, timeout_s: float) -> StreamEventsResponse | None:
-        """Return the next frame; None if the server ended the stream with OK. Raises Refused, Lost and TimeoutError."""
-        self.waited = not self._inbox
-        if self.waited:
-            self._news = self._net.loop.create_future()
-            async with asyncio.timeout(timeout_s):
-                await self._news
-        thing = self._inbox.popleft()
-        if isinstance(thing, StreamEventsResponse):
-            self._exchange.taken()
-            self._net.recorder.framed(self.record, thing, prompt=self.waited)
-            return thing
-        self._over = True
-        if isinstance(thing, str):
-            self._net.recorder.cut(self.record, thing)
-            raise Lost(thing)
-        self._net.recorder.closed(self.record, thing.refusal)
-        if thing.refusal is not None:
-            raise Refused(thing.refusal)
-        return None
-
-    def leave(self) -> None:
-        """Go away without a word more."""
-        if not self._over:
-            self._over = True
-            self._net.recorder.left(self.record)
-            self._net.hop(self._exchange.cancel)

@@ -9,6 +9,9 @@ from sessionplane.v1 import admin_service_pb2 as admin
 from sessionplane.v1 import session_pb2
 from sessionplane.v1 import session_service_pb2 as pb
 
+LOOKS, LOOK_S = 2, 0.3
+"""How often an operator looks for something that is under way, and how far apart."""
+
 
 class Operator(Actor):
     """One operator. What the server does not serve is left out."""
@@ -23,9 +26,13 @@ class Operator(Actor):
                 await self.ask(method, make(self))
 
     async def _lives(self) -> bool:
-        """Say whether some session has a run whose runner was heard."""
-        found = await self.ask("GetSession", pb.GetSessionRequest(session=self.ref()), times=1)
-        return found is not None and found.session.running and found.session.state in _LIVE
+        """Say whether some session has a run whose runner was heard, after waiting a little for one."""
+        for _ in range(LOOKS):
+            found = await self.ask("GetSession", pb.GetSessionRequest(session=self.ref()), times=1)
+            if found is not None and found.session.running and found.session.state in _LIVE:
+                return True
+            await asyncio.sleep(self.chance.random() * LOOK_S)
+        return False
 
 
 _LIVE = frozenset({session_pb2.SESSION_STATE_ACTIVE, session_pb2.SESSION_STATE_DETACHED})

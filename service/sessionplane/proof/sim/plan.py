@@ -13,7 +13,7 @@ from random import Random
 from sessionplane.domain.freshness import DEFAULT_KIND, Freshness, FreshnessSettings, Idle
 from sessionplane.domain.limits import DEFAULT, Limits
 from sessionplane.proof.sim.network import Odds
-from sessionplane.proof.sim.trouble import Planned, Trouble
+from sessionplane.proof.sim.trouble import QUICK_S, Planned, Trouble
 from sessionplane.store import statements as sql
 
 SWEEP_MS = 1_000
@@ -39,6 +39,7 @@ class Plan:
     runners: int = 1
     subscribers: int = 2
     operators: int = 0
+    watchers: int = 0
     steps: int = 8
     paces: tuple[float, ...] = (0.0, 0.01, 0.3)
     limits: Limits = Limits()
@@ -51,7 +52,7 @@ class Plan:
     jumps: tuple[tuple[float, int], ...] = ()
     zombies: float = 0.0
     slowness: float = 0.0
-    commit_s: float = 0.002
+    commit_s: float = QUICK_S
 
     def without(self, part: str) -> Plan:
         """Return the plan without one part of it, by the name in PARTS."""
@@ -70,6 +71,7 @@ PARTS: Mapping[str, Callable[[Plan], Plan]] = {
     "haste": lambda plan: replace(plan, odds=replace(plan.odds, given_up=0.0)),
     "repeats": lambda plan: replace(plan, odds=replace(plan.odds, twice=0.0)),
     "operators": lambda plan: replace(plan, operators=0),
+    "watchers": lambda plan: replace(plan, watchers=0),
     "subscribers": lambda plan: replace(plan, subscribers=max(0, plan.subscribers - 1)),
     "callers": lambda plan: replace(plan, callers=max(1, plan.callers - 1)),
     "runners": lambda plan: replace(plan, runners=max(1, plan.runners - 1)),
@@ -84,7 +86,7 @@ class Theme:
     """What a seed is about: how likely each kind of trouble is, and who takes part."""
 
     odds: Mapping[str, float]
-    usual: float = 0.1
+    usual: float = 0.12
     alive: float = 0.5
     callers: tuple[int, ...] = (1, 2, 2, 3)
     runners: tuple[int, ...] = (1, 2)
@@ -92,7 +94,7 @@ class Theme:
     operators: tuple[int, ...] = (0, 0, 1)
     keys: tuple[int, ...] = (1, 1, 2)
     paces: tuple[tuple[float, ...], ...] = ((0.0,), (0.0, 0.004), (0.0, 0.01, 0.3), (0.02, 1.2))
-    commits: tuple[float, ...] = (0.002, 0.002, 0.05, 0.4)
+    commits: tuple[float, ...] = (QUICK_S, QUICK_S, 0.05, 0.4)
 
 
 THEMES = (
@@ -103,7 +105,7 @@ THEMES = (
         runners=(1,),
         keys=(1,),
         paces=((0.0,), (0.0, 0.004)),
-        commits=(0.002, 0.05),
+        commits=(QUICK_S, 0.05),
     ),
     Theme(odds={"zombies": 1.0, "crashes": 0.6, "restarts": 0.2}, alive=0.8, runners=(2, 3), keys=(1, 2)),
     Theme(odds={"loss": 0.8, "repeats": 0.5, "haste": 0.7, "crashes": 0.3}),
@@ -111,7 +113,7 @@ THEMES = (
         odds={"troubles": 1.0},
         usual=0.05,
         callers=(2, 3),
-        commits=(0.002, 0.05, 0.05, 0.4),
+        commits=(QUICK_S, 0.05, 0.05, 0.4),
         paces=((0.0,), (0.0, 0.01)),
     ),
     Theme(
@@ -139,6 +141,7 @@ def plan(seed: int) -> Plan:
         runners=some(theme.runners),
         subscribers=some(theme.subscribers),
         operators=some(theme.operators),
+        watchers=some((0, 0, 1)),
         steps=some((4, 6, 8)),
         paces=some(theme.paces),
         limits=_limits(chance),
@@ -151,7 +154,7 @@ def plan(seed: int) -> Plan:
         troubles=_troubles(chance) if "troubles" in kinds else (),
         restarts=(_moment(chance),) if "restarts" in kinds else (),
         pauses=((_moment(chance), 2.5 + chance.random() * 4),) if "pauses" in kinds else (),
-        jumps=((_moment(chance), some((-2_000, 5_000, 120_000))),) if "jumps" in kinds else (),
+        jumps=((_moment(chance), some((-2_000, 5_000, 120_000, 120_000))),) if "jumps" in kinds else (),
     )
 
 
@@ -202,14 +205,28 @@ def _crashes(chance: Random) -> tuple[tuple[float, int], ...]:
 
 
 def _troubles(chance: Random) -> tuple[tuple[float, Planned], ...]:
-    return tuple((_moment(chance), _planned(chance)) for _ in range(chance.choice((1, 2, 3))))
+    return tuple((_moment(chance), _planned(chance)) for _ in range(chance.choice((2, 3, 5))))
 
 
 def _planned(chance: Random) -> Planned:
-    trouble = chance.choice(tuple(Trouble))
+    """Draw what goes wrong with the disk: mostly at a commit, where most hangs on it."""
+    trouble = chance.choices(_OF_DISKS, _OF_DISKS_WEIGHTS)[0]
     at = sql.COMMIT if chance.random() < _AT_COMMIT else ""
-    return Planned(trouble, after=chance.randrange(1, 3 if at else 40), at=at)
+    at = sql.BEGIN_WRITE if trouble is Trouble.BUSY else at
+    return Planned(trouble, after=chance.randrange(0, 3 if at else 40), at=at)
 
+
+_OF_DISKS = (
+    Trouble.FULL,
+    Trouble.FULL_LOST,
+    Trouble.BUSY,
+    Trouble.BROKEN,
+    Trouble.BROKEN_AFTER_ALL,
+    Trouble.CRASH,
+    Trouble.CRASH_AFTER,
+)
+_OF_DISKS_WEIGHTS = (4, 3, 2, 1, 1, 2, 2)
+"""A full disk leaves the process there to be asked again; after the others it is gone."""
 
 _KINDS = (
     "crashes",

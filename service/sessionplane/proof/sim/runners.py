@@ -8,6 +8,7 @@ from typing import Any
 from google.protobuf.duration_pb2 import Duration
 
 from sessionplane.proof.sim.clients import POOL, Actor
+from sessionplane.proof.sim.drives import Driver
 from sessionplane.proof.sim.network import Lost, Refused
 from sessionplane.proof.sim.plan import LEASE_MS, SWEEP_MS
 from sessionplane.v1 import run_pb2
@@ -15,6 +16,10 @@ from sessionplane.v1 import runner_service_pb2 as pb
 
 LEASE = Duration(seconds=LEASE_MS // 1000)
 FROZEN_S = (LEASE_MS + 3 * SWEEP_MS) / 1000
+
+DRIVES = 0.4
+FREEZES = 0.5
+"""How many runners drive over a stream, and how often a bad one freezes."""
 
 
 class Gone(Exception):
@@ -43,11 +48,24 @@ class Runner(Actor):
             request.pool = POOL
         claim = await self.ask("ClaimRun", request, timeout_s=2.5 if self.healthy else 1.5, times=3)
         if claim is not None and claim.claimed:
-            work = Work(self, claim)
             try:
-                await (work.do_well() if self.healthy else work.do())
+                await self._work_on(claim)
             except Gone:
                 return
+
+    async def _work_on(self, claim: pb.ClaimRunResponse) -> None:
+        """Do a claimed run: over a stream of its own, or call by call."""
+        if self.healthy:
+            await Work(self, claim).do_well()
+        elif self.happens(DRIVES):
+            zombie = self.happens(self.world.plan.zombies)
+            await Driver(self, claim, freeze=lambda: self.frozen_s() if zombie else 0.0).do()
+        else:
+            await Work(self, claim).do()
+
+    def frozen_s(self) -> float:
+        """Return for how long a bad runner freezes now: mostly not at all, or for longer than its lease."""
+        return self.chance.random() * 2 * FROZEN_S if self.happens(FREEZES) else 0.0
 
     async def insist(self, method: str, request: Any) -> Any:
         """Call until there is an answer. Raises Gone for a refusal, and when patience is over."""
@@ -89,13 +107,13 @@ class Work:
             await runner.insist("ReleaseRun", request)
             if not zombie:
                 return
-        if zombie and runner.happens(0.5):
-            await asyncio.sleep(runner.chance.random() * 2 * FROZEN_S)
+        if zombie:
+            await asyncio.sleep(runner.frozen_s())
         for _ in range(runner.chance.choice((0, 1, 2, 3))):
             await self._publish()
             await runner.think()
-            if zombie and runner.happens(0.5):
-                await asyncio.sleep(runner.chance.random() * 2 * FROZEN_S)
+            if zombie:
+                await asyncio.sleep(runner.frozen_s())
             if runner.happens(0.25):
                 await self._heartbeat()
             if self._interrupt and await self._heed():

@@ -8,20 +8,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextvars import Context
-from dataclasses import dataclass
 from random import Random
 from typing import Any
 
 import grpc
-from google.rpc import error_details_pb2, status_pb2
 
 from sessionplane.app import at_work
 from sessionplane.domain.freshness import FreshnessSettings
 from sessionplane.domain.keys import KeySettings
 from sessionplane.domain.limits import Limits
 from sessionplane.plane.plane import ControlPlane
-from sessionplane.proof.history.records import Refusal
 from sessionplane.proof.sim.disk import Disk
+from sessionplane.proof.sim.exchange import Exchange, Outcome
 from sessionplane.proof.sim.loop import Process, SeededLoop, owned
 from sessionplane.rpc.admin_service import ServerFacts
 from sessionplane.rpc.guard import Gate
@@ -48,88 +46,6 @@ class WorldClock:
         return self.offset_ms + self.monotonic_ms()
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What the server said: an answer, or a refusal. Neither is OK without a word."""
-
-    answer: Any = None
-    refusal: Refusal | None = None
-
-
-class Exchange:
-    """One call as the server's process sees it, and as the network does: a context that writes into callbacks."""
-
-    def __init__(
-        self,
-        on_done: Callable[[Outcome], None],
-        on_cut: Callable[[], None],
-        *,
-        until_s: float | None,
-        on_frame: Callable[[bytes], None] | None = None,
-        window: int = 1,
-    ) -> None:
-        self.on_done = on_done
-        self.on_cut = on_cut
-        self.until_s = until_s
-        self.task: asyncio.Task[Any] | None = None
-        self._status: Any = None
-        self._on_frame = on_frame
-        self._room = window
-        self._window = window
-        self._waiting: asyncio.Future[None] | None = None
-
-    # As handlers use it.
-
-    def time_remaining(self) -> float | None:
-        if self.until_s is None:
-            return None
-        return max(0.0, self.until_s - asyncio.get_running_loop().time())
-
-    def peer(self) -> str:
-        return "sim"
-
-    async def write(self, frame: bytes) -> None:
-        """Send a frame; wait while those before it are not read."""
-        while not self._room:
-            await self._wait()
-        self._room -= 1
-        if self._on_frame is not None:
-            self._on_frame(frame)
-
-    async def abort_with_status(self, status: Any) -> None:
-        """End the call. The status stands behind data that is not read, but once it was said nothing else counts."""
-        self._status = status
-        while self._room < self._window and self._on_frame is not None:
-            await self._wait()
-        raise grpc.aio.AbortError
-
-    async def _wait(self) -> None:
-        self._waiting = asyncio.get_running_loop().create_future()
-        await self._waiting
-
-    # As the network uses it.
-
-    def taken(self) -> None:
-        """The client has read a frame."""
-        self._room += 1
-        if self._waiting is not None and not self._waiting.done():
-            self._waiting.set_result(None)
-
-    def cancel(self) -> None:
-        """The client is gone."""
-        if self.task is not None:
-            self.task.cancel()
-
-    def refusal(self, error: BaseException | None) -> Refusal | None:
-        """Read the status that the handler left; None is OK."""
-        if self._status is None:
-            return Refusal("UNKNOWN", repr(error)) if error is not None else None
-        status = status_pb2.Status.FromString(self._status.trailing_metadata[0][1])
-        info = error_details_pb2.ErrorInfo()
-        status.details[0].Unpack(info)
-        return Refusal(self._status.code.name, info.reason, dict(sorted(info.metadata.items())))
-
-
 class Server:
     """One life of the process. `exited` is called when it ends by itself, with the reason."""
 
@@ -144,7 +60,6 @@ class Server:
         limits: Limits,
         freshness: FreshnessSettings,
         chance: Random,
-        commit_s: float,
     ) -> None:
         self.process = Process("server")
         self.ready = False
@@ -160,7 +75,6 @@ class Server:
         self._limits = limits
         self._freshness = freshness
         self._chance = chance
-        self._commit_s = commit_s
         self._gate = Gate()
         self._exchanges: dict[Exchange, None] = {}
         self._methods: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
@@ -173,7 +87,7 @@ class Server:
 
     async def _main(self) -> str:
         self._asked = asyncio.Event()
-        store = self._disk.open(self._loop, self._limits, self._chance, self._commit_s)
+        store = self._disk.open(self._loop, self._limits, self._chance)
         self.store = store
         try:
             return await self._serve_until_asked(self._plane_on(store), store, self._asked)
@@ -240,7 +154,12 @@ class Server:
 
     def _spawn(self, method: str, data: bytes, exchange: Exchange) -> asyncio.Task[Any]:
         handler: Any = self._methods[method]
+        if handler.request_streaming:
+            exchange.serve(handler.request_deserializer, handler.response_serializer)
+            exchange.receive(data)
+            return self._loop.create_task(handler.stream_stream(None, exchange))
         behaviour = handler.unary_stream if handler.response_streaming else handler.unary_unary
+        exchange.serve(handler.request_deserializer, handler.response_serializer)
         return self._loop.create_task(behaviour(handler.request_deserializer(data), exchange))
 
     def _answered(self, exchange: Exchange, task: asyncio.Task[Any]) -> None:

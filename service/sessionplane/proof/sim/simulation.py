@@ -24,6 +24,7 @@ from sessionplane.proof.sim.operators import Operator
 from sessionplane.proof.sim.plan import LEASE_MS, SWEEP_MS, Plan
 from sessionplane.proof.sim.runners import Healer, Runner
 from sessionplane.proof.sim.subscribers import Subscriber
+from sessionplane.proof.sim.watchers import Watcher
 from sessionplane.proof.sim.witness import Witness
 from sessionplane.store.invariants import INVARIANTS
 from sessionplane.store.reading import SqliteReadTx
@@ -34,7 +35,7 @@ from sessionplane.v1.event_pb2 import Event
 LONGEST_S = 90.0
 """Virtual time after which a seed has not come to its end."""
 
-LOOK_S = 0.3
+LOOK_S = 0.5
 """So often does the witness look whether a run has ended."""
 
 
@@ -57,7 +58,7 @@ def simulate(plan: Plan, cabinet: Cabinet) -> Recorded:
     disk = cabinet.disk(fresh=plan.fresh)
     simulation = Simulation(plan, loop, recorder, disk)
     try:
-        with _errors_told(recorder):
+        with _errors_told(recorder, loop):
             simulation.run()
         connection = disk.reading()
         history.logs = _logs(connection, disk.removed())
@@ -100,6 +101,7 @@ class Simulation:
         self._chaos.end()
         self._loop.kill(self._all)
         self._loop.settle()
+        self.unfinished += [Broken("Resume never lies", how) for how in self._world.broken]
         for complaint in self._loop.complaints:
             self._recorder.happened(Happening.COMPLAINT, complaint)
 
@@ -107,7 +109,7 @@ class Simulation:
         plan, world, chaos = self._plan, self._world, self._chaos
         chaos.begin()
         await chaos.ready()
-        following = self._begin(Subscriber, plan.subscribers)
+        following = self._begin(Subscriber, plan.subscribers) + self._begin(Watcher, plan.watchers)
         working = self._begin(Caller, plan.callers)
         working += self._begin(Runner, plan.runners)
         working += self._begin(Operator, plan.operators)
@@ -141,11 +143,11 @@ async def _come_to_an_end(world: World) -> None:
 
 
 @contextmanager
-def _errors_told(recorder: Recorder) -> Iterator[None]:
-    """Take what the server logs as an error for something that happened; the rest is not said."""
+def _errors_told(recorder: Recorder, loop: SeededLoop) -> Iterator[None]:
+    """Take what the server logs as an error for something that happened, unless it is dead; the rest is not said."""
 
     def processor(_: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-        if method in {"error", "exception", "critical"}:
+        if method in {"error", "exception", "critical"} and not loop.burying:
             recorder.happened(Happening.COMPLAINT, f"{event.get('event')}: {event.get('exc_info')!r}")
         raise structlog.DropEvent
 

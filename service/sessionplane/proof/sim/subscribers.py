@@ -6,7 +6,8 @@ import asyncio
 from typing import Any
 
 from sessionplane.proof.sim.clients import Actor
-from sessionplane.proof.sim.network import Lost, Reading, Refused
+from sessionplane.proof.sim.flow import Reading
+from sessionplane.proof.sim.network import Lost, Refused
 from sessionplane.v1 import session_service_pb2 as pb
 
 RESUMABLE = frozenset({"DRAINING", "SLOW_CONSUMER", "MAX_AGE"})
@@ -62,7 +63,7 @@ class Subscriber(Actor):
     async def _follow(self, request: pb.StreamEventsRequest) -> None:
         """Follow until what is waited for was delivered, or the server says that there is nothing to come back for."""
         for _ in range(12):
-            reading = self.world.net.open(self.name, request, window=self.chance.choice((1, 2, 8)))
+            reading = Reading(self.world.net, self.name, request, window=self.chance.choice((1, 2, 8)))
             try:
                 again = await self._read(reading, request)
             except Refused as refused:

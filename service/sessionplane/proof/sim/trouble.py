@@ -57,10 +57,17 @@ class Planned:
         return self.at in {"", statement}
 
 
+QUICK_S = 0.002
+"""How long a commit takes on a disk that is well."""
+
+
 class Troubles:
-    """What is planned for a disk; `on_trouble` hears of it as it comes."""
+    """What is planned for a disk, and how slow it is: within `commit_s` the writer gets its turn. `on_trouble` hears of
+    what is planned as it comes.
+    """
 
     def __init__(self) -> None:
+        self.commit_s = QUICK_S
         self.planned: Planned | None = None
         self.on_trouble: Callable[[Trouble], None] = lambda _: None
 

@@ -7,20 +7,26 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
+from sessionplane.proof.sim.trouble import Troubles
 from sessionplane.store.sqlite import Footing
 from sessionplane.store.turns import Turns
 from sessionplane.store.writer import Command, Group, Writer
 
 
 class SteppedWriter(Writer):
-    """Commits groups as the thread does, whenever chance gives it a turn: within `commit_s` after the first command."""
+    """Commits groups as the thread does, whenever chance gives it a turn: within the disk's `commit_s`."""
 
     def __init__(
-        self, *given: Any, loop: AbstractEventLoop, chance: Random, commit_s: float, **named: Any
+        self,
+        *given: Any,
+        loop: AbstractEventLoop,
+        chance: Random,
+        troubles: Troubles,
+        **named: Any,
     ) -> None:
         self._loop = loop
         self._chance = chance
-        self._commit_s = commit_s
+        self._troubles = troubles
         self._due = False
         super().__init__(*given, **named)
 
@@ -35,7 +41,7 @@ class SteppedWriter(Writer):
     def _plan(self) -> None:
         if not self._due and not self._queue.empty():
             self._due = True
-            self._loop.call_later(self._chance.random() * self._commit_s, self._turn)
+            self._loop.call_later(self._chance.random() * self._troubles.commit_s, self._turn)
 
     def _turn(self) -> None:
         self._due = False
@@ -59,10 +65,10 @@ class NoTurns(Turns):
         """Nothing was watched."""
 
 
-def stepped(loop: AbstractEventLoop, chance: Random, commit_s: float) -> Footing:
+def stepped(loop: AbstractEventLoop, chance: Random, troubles: Troubles) -> Footing:
     """Return what a store stands on in a simulation; the connection is the disk's business."""
 
     def make_writer(*given: Any, tell: Callable[[Group], None], **named: Any) -> Writer:
-        return SteppedWriter(*given, loop=loop, chance=chance, commit_s=commit_s, tell=tell, **named)
+        return SteppedWriter(*given, loop=loop, chance=chance, troubles=troubles, tell=tell, **named)
 
     return Footing(make_writer=make_writer, make_turns=NoTurns)
