@@ -12,6 +12,7 @@ from sessionplane.domain.errors import RunNotFound
 from sessionplane.domain.events import Place
 from sessionplane.store.contract import Committed, ReadTx, Store, Topic, Tx
 from tests.support.contract import ONE, START, add, log, refused, say
+from tests.support.stores import ClosableStore
 from tests.support.values import NAMESPACE, NOW_MS, created, session, session_id
 
 
@@ -112,6 +113,23 @@ class TestCommits:
         store.submit(lambda tx: tx.append(ONE, created(), at_ms=NOW_MS)).cancel()
         await store.submit(lambda _: None)
         assert len(log(store)) == 1
+
+    async def test_what_a_caller_that_went_away_committed_is_told_to_others(
+        self, store: ClosableStore
+    ) -> None:
+        """Telling belongs to the commit, not to whoever waits for it: nobody may be left to wait."""
+        heard: list[Committed] = []
+        await add(store, session(1))
+        store.on_commit(heard.append)
+        topic = Topic("session", NAMESPACE, ONE)
+
+        def use_case(tx: Tx) -> None:
+            tx.append(ONE, created(), at_ms=NOW_MS)
+            tx.wake(topic)
+
+        store.submit(use_case).cancel()
+        await store.close()
+        assert [(len(each.entries[ONE]), each.topics) for each in heard] == [(1, (topic,))]
 
     async def test_reading_and_scanning_see_what_is_committed(self, store: Store) -> None:
         """Both give the query's result, or raise what it raises."""

@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 import grpc
+import pytest
 
 from sessionplane.v1.admin_service_pb2 import ImportEntry, ImportSessionsRequest
 from sessionplane.v1.run_pb2 import Payload, RunSpec
@@ -17,6 +18,7 @@ from sessionplane.v1.session_service_pb2 import (
     ResolveSessionRequest,
     StreamEventsRequest,
 )
+from tests.support.driving import driving
 from tests.support.refusals import Refusal, refused
 from tests.support.serving import serving
 from tests.support.stores import HeldWriter
@@ -45,6 +47,28 @@ async def test_a_full_log_refuses_publications_and_takes_the_terminal(tmp_path: 
         check_log(await wire.log("chat"))
         await wire.run_through((await wire.start("chat")).run.run_id, "a new run has room of its own")
         assert terminals(await wire.log("chat")) == ["SUCCEEDED/RUNNER"] * 2
+
+
+@pytest.mark.parametrize("way", ["PublishEvents", "DriveRun"])
+async def test_a_publication_that_does_not_fit_is_refused_as_a_whole(tmp_path: Path, way: str) -> None:
+    """One event too many: those before it would have fitted, and none of them is kept."""
+    async with serving(tmp_path / "plane.db", limits={"log_events_max": 20}) as server:
+        wire = server.wire
+        held = await wire.hold((await wire.start("chat")).run.run_id)
+        await wire.publish(held, "first")
+        before = await wire.log("chat")
+        # What stands before the run makes room for it.
+        older = [event.run_id for event in before].index(held.run_id)
+        texts = ["x"] * (20 - len(before) + older)
+        if way == "PublishEvents":
+            refusal = await refused(wire.publish(held, *texts, "one too many"))
+        else:
+            async with driving(wire, held) as drive:
+                await drive.publish(*texts, "one too many")
+                refusal = await drive.refused()
+        assert _kind(refusal) == (EXHAUSTED, "LOG_FULL")
+        assert await wire.log("chat") == before
+        assert (await wire.publish(held, *texts)).last_run_sequence == 1 + len(texts)
 
 
 async def test_a_log_that_is_full_by_bytes_is_full(tmp_path: Path) -> None:

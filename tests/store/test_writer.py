@@ -17,7 +17,7 @@ from sessionplane.domain.limits import Limits
 from sessionplane.store.contract import Tx
 from sessionplane.store.sqlite import Footing, SqliteStore, open_store
 from sessionplane.store.writer import Writer
-from tests.support.stores import HeldWriter, overwrite_events
+from tests.support.stores import HeldWriter, fail_the_commit, overwrite_events
 from tests.support.values import NAMESPACE, NOW_MS, created, run, session, session_id
 
 ONE = session_id(1)
@@ -161,6 +161,17 @@ async def test_a_store_whose_disk_was_full_goes_on(store: SqliteStore) -> None:
     assert found is not None
     assert found.input == LARGE
     assert not store.failed.done()
+
+
+async def test_a_commit_that_fails_was_told_to_nobody(store: SqliteStore) -> None:
+    """Every use case of the group had run: neither their results nor their events came out before the COMMIT."""
+    await store.submit(lambda tx: tx.add_session(session(1)))
+    heard: list[object] = []
+    store.on_commit(heard.append)
+    results = await together(store, lambda tx: tx.append(ONE, created(), at_ms=NOW_MS), fail_the_commit)
+    assert [type(each) for each in results] == [sqlite3.IntegrityError] * 2
+    assert (heard, events(store)) == ([], 0)
+    assert await append(store) == 1
 
 
 async def test_an_error_that_a_use_case_keeps_to_itself_still_fails_its_group(store: SqliteStore) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from sessionplane.domain.limits import Limits
 from sessionplane.domain.listing import ALL_SESSIONS
-from sessionplane.store.contract import ReadTx, SessionPage, Store
+from sessionplane.store.contract import ReadTx, SessionPage, Store, Tx
 from sessionplane.store.sqlite import open_store
 from tests.support.values import NAMESPACE
 
@@ -74,6 +74,18 @@ class HeldWriter:
     ) -> None:
         self._free.set()
         await self._future
+
+
+def fail_the_commit(tx: Tx) -> None:
+    """A use case after which all of its group runs to the end, and then COMMIT itself fails: a row of no session, whose
+    foreign key is asked for only there.
+    """
+    connection: sqlite3.Connection = tx._connection  # type: ignore[attr-defined]
+    connection.execute("PRAGMA defer_foreign_keys = ON")
+    connection.execute(
+        "INSERT INTO interrupts (namespace, interrupt_id, session_id, run_id, stage, mode, reason, created_at_ms)"
+        " VALUES ('', '', 'nobody', '', '', '', '', 0)"
+    )
 
 
 def overwrite_events(database: Path) -> None:
