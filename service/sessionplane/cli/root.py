@@ -17,6 +17,7 @@ from .label import label
 from .lifecycle import close, suspend
 from .listing import runs, sessions
 from .run import run
+from .selftest import selftest
 from .serve import serve
 from .stream import stream
 from .subscribers import disconnect, subscribers
@@ -78,6 +79,7 @@ for command in (
     verify,
     backup,
     demo,
+    selftest,
     version,
 ):
     root.add_command(command)

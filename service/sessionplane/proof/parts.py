@@ -42,6 +42,8 @@ class Outcome:
 class Part(Protocol):
     """How the self-test runs a part: the `run` of its module."""
 
-    def __call__(self, count: int, *, folder: Path, progress: Progress) -> Outcome:
-        """Do it `count` times. `folder` is empty and the part's own; what a failure needs as evidence stays there."""
+    def __call__(self, count: int, *, folder: Path, progress: Progress, **seeds: int) -> Outcome:
+        """Do it `count` times. `folder` is empty and the part's own; what a failure needs as evidence stays there.
+        A part that throws dice takes one more argument, a seed, under whatever name.
+        """
         ...

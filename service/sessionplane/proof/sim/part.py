@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import gc
-import multiprocessing
 import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from sessionplane.proof.sim.disk import Cabinet, memory
 from sessionplane.proof.sim.plan import plan
 from sessionplane.proof.sim.simulation import simulate
 from sessionplane.proof.sim.story import tell
+from sessionplane.proof.workers import workers
 
 BLOCK_SEEDS = 20
 TOLD_MAX = 20
@@ -59,9 +59,9 @@ def run(count: int, *, folder: Path, progress: Progress, first: int = 0) -> Outc
         failures=[*_told(sorted(broken)), *missing(counts, done)],
         measured={
             "calls": sum(number for thing, number in counts.items() if thing.startswith("answered ")),
-            "crashes and restarts": counts["crash"] + counts["restart"],
-            "simulated hours": round(counts["virtual second"] / 3600, 1),
-            "seeds per second": round(done / seconds, 1),
+            "crashes_and_restarts": counts["crash"] + counts["restart"],
+            "simulated_hours": round(counts["virtual second"] / 3600, 1),
+            "seeds_per_second": round(done / seconds, 1),
         },
         seconds=seconds,
     )
@@ -77,14 +77,8 @@ def _told(broken: Sequence[tuple[int, str]]) -> Iterator[str]:
 def _blocks(seeds: range, folder: Path) -> Iterator[Block]:
     """Play blocks of seeds in as many processes as there are cores, as they come to their end."""
     blocks = [seeds[at : at + BLOCK_SEEDS] for at in range(0, len(seeds), BLOCK_SEEDS)]
-    spawned = multiprocessing.get_context("spawn")
-    with (
-        memory() as root,
-        ProcessPoolExecutor(
-            os.cpu_count(), mp_context=spawned, initializer=_begin, initargs=(root,)
-        ) as workers,
-    ):
-        waiting = [workers.submit(play, block, folder) for block in blocks]
+    with memory() as root, workers(_begin, root) as pool:
+        waiting = [pool.submit(play, block, folder) for block in blocks]
         for each in as_completed(waiting):
             yield each.result()
 
