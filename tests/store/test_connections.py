@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import struct
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,10 @@ import pytest
 from sessionplane.store import connections, schema
 from sessionplane.store.failures import StoreUnusable
 from sessionplane.store.sqlite import SqliteStore, open_store
+
+
+_JOURNAL = bytes.fromhex("d9d505f920a163d7")
+"""How a rollback journal begins that has to be rolled back."""
 
 
 def pragma(connection: sqlite3.Connection, name: str) -> Any:
@@ -90,6 +95,17 @@ async def test_a_start_that_was_cut_short_is_completed(database: Path, *, marked
     """An empty file, or one that has our mark and no table yet."""
     with closing(sqlite3.connect(database)) as connection:
         connection.execute(f"PRAGMA application_id = {schema.APPLICATION_ID if marked else 0}")
+    store = open_store(database)
+    assert len(store.store_id) == 32
+    await store.close()
+
+
+async def test_a_first_start_that_lost_its_power_is_begun_again(database: Path) -> None:
+    """The first page is half on the disk, and the journal says that there was nothing before."""
+    database.write_bytes(b"SQLite format 3\0".ljust(4096, b"\x55"))
+    pages_before, records = 0, 0
+    header = struct.pack(">8sIIIII", _JOURNAL, records, 1, pages_before, 512, 4096)
+    database.with_name(f"{database.name}-journal").write_bytes(header.ljust(512, b"\0"))
     store = open_store(database)
     assert len(store.store_id) == 32
     await store.close()

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -82,6 +82,19 @@ def open_reader(database: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def roll_back(database: Path) -> None:
+    """Roll back what a power cut left half done in a file that has no write-ahead log yet: the making of a database.
+
+    A connection that only reads cannot do that, and could not look at the file. Any program that opens it would do the
+    same. What is no database is left alone, for `inspect` to refuse.
+    """
+    journal = Path(f"{database.resolve()}-journal")
+    if not journal.exists() or not database.exists() or database.stat().st_size == 0:
+        return
+    with suppress(sqlite3.DatabaseError), closing(_connect(database, "rw")) as connection:
+        connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()
 
 
 def inspect(database: Path) -> None:

@@ -88,6 +88,7 @@ def open_store(
     refuse_second_name(database)
     with ExitStack() as stack, failures.opening(database):
         stack.callback(OwnerLock(database).release)
+        connections.roll_back(database)
         connections.inspect(database)
         writer = footing.open_writer(database)
         stack.callback(writer.close)
