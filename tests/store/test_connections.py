@@ -14,7 +14,6 @@ from sessionplane.store import connections, schema
 from sessionplane.store.failures import StoreUnusable
 from sessionplane.store.sqlite import SqliteStore, open_store
 
-
 _JOURNAL = bytes.fromhex("d9d505f920a163d7")
 """How a rollback journal begins that has to be rolled back."""
 
@@ -100,12 +99,17 @@ async def test_a_start_that_was_cut_short_is_completed(database: Path, *, marked
     await store.close()
 
 
-async def test_a_first_start_that_lost_its_power_is_begun_again(database: Path) -> None:
-    """The first page is half on the disk, and the journal says that there was nothing before."""
+def half_a_start(database: Path) -> None:
+    """Leave what a power cut leaves of the first write of a file: part of a page, and a journal."""
     database.write_bytes(b"SQLite format 3\0".ljust(4096, b"\x55"))
     pages_before, records = 0, 0
     header = struct.pack(">8sIIIII", _JOURNAL, records, 1, pages_before, 512, 4096)
     database.with_name(f"{database.name}-journal").write_bytes(header.ljust(512, b"\0"))
+
+
+async def test_a_first_start_that_lost_its_power_is_begun_again(database: Path) -> None:
+    """The journal says that there was nothing before."""
+    half_a_start(database)
     store = open_store(database)
     assert len(store.store_id) == 32
     await store.close()
