@@ -135,6 +135,11 @@ class Facts:
             for call in self.history.calls
             if "session" in fields_of(call.answer) and call.answer.session.session_id
         ]
+        shown += [
+            Shown(call.called_at, call.ended_at, session, told(call))
+            for call in self.calls("ListSessions")
+            for session in call.answer.sessions
+        ]
         for stream in self.history.streams:
             if followed(stream):
                 first = stream.frames[0]
@@ -149,6 +154,11 @@ class Facts:
             for call in self.history.calls
             for name in ("run", "active_run", "follow_up_run")
             if name in fields_of(call.answer) and getattr(call.answer, name).run_id
+        ]
+        shown += [
+            Shown(call.called_at, call.ended_at, run, told(call))
+            for call in self.calls("ListRuns")
+            for run in call.answer.runs
         ]
         for stream in self.history.streams:
             if stream.frames and stream.frames[0].message.opened.run.run_id:

@@ -222,7 +222,7 @@ class Driver:
     def _publish(self, drive: Drive) -> None:
         actor = self._actor
         events = [
-            pb.NewEvent(output_delta=event_pb2.OutputDelta(text=f"{actor.fresh('/text')} "))
+            pb.NewEvent(output_delta=event_pb2.OutputDelta(text=f"{actor.fresh('/tëxt')} "))
             for _ in range(actor.chance.choice((1, 2, 3)))
         ]
         last = self._unheard[-1] if self._unheard else (drive.reached + 1, [])

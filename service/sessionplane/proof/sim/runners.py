@@ -19,7 +19,8 @@ FROZEN_S = (LEASE_MS + 3 * SWEEP_MS) / 1000
 
 DRIVES = 0.4
 FREEZES = 0.5
-"""How many runners drive over a stream, and how often a bad one freezes."""
+DIES = 0.25
+"""How many runners drive over a stream, and how often a bad one freezes or dies after a publication."""
 
 
 class Gone(Exception):
@@ -114,6 +115,8 @@ class Work:
             await runner.think()
             if zombie:
                 await asyncio.sleep(runner.frozen_s())
+                if runner.happens(DIES):
+                    return
             if runner.happens(0.25):
                 await self._heartbeat()
             if self._interrupt and await self._heed():
@@ -125,7 +128,7 @@ class Work:
         """Publish some events, under the number that the first of them has."""
         runner = self._runner
         events = [
-            pb.NewEvent(output_delta={"text": f"{runner.fresh('/text')} "})  # type: ignore[arg-type]
+            pb.NewEvent(output_delta={"text": f"{runner.fresh('/tëxt')} "})  # type: ignore[arg-type]
             for _ in range(runner.chance.choice((1, 2, 3)))
         ]
         first = self._next

@@ -24,6 +24,7 @@ from sessionplane.proof.sim.operators import Operator
 from sessionplane.proof.sim.plan import LEASE_MS, SWEEP_MS, Plan
 from sessionplane.proof.sim.runners import Healer, Runner
 from sessionplane.proof.sim.subscribers import Subscriber
+from sessionplane.proof.sim.timing import overdue
 from sessionplane.proof.sim.watchers import Watcher
 from sessionplane.proof.sim.witness import Witness
 from sessionplane.store.invariants import INVARIANTS
@@ -66,9 +67,9 @@ def simulate(plan: Plan, cabinet: Cabinet) -> Recorded:
             connection.execute("SELECT session_id, floor_sequence FROM sessions").fetchall()
         )
         damage = [Broken("The file", each) for each in _damage(connection)]
-        return Recorded(
-            plan, history, [*simulation.unfinished, *_mistakes(history), *judge(history), *damage]
-        )
+        late = [Broken("Every run ends, once, for everyone", each) for each in overdue(plan, history)]
+        broken = [*simulation.unfinished, *_mistakes(history), *judge(history), *late, *damage]
+        return Recorded(plan, history, broken)
     finally:
         disk.close()
 

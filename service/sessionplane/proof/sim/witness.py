@@ -31,9 +31,6 @@ class Witness(Actor):
         """Find every session and every run that there is, and how far each log goes."""
         listed = await self.ask("ListSessions", pb.ListSessionsRequest(page_size=100, show_internal=True))
         for session in listed.sessions if listed is not None else ():
-            await self.ask(
-                "GetSession", pb.GetSessionRequest(session=SessionRef(session_id=session.session_id))
-            )
             await self._look_at(session.session_id)
 
     async def _look_at(self, session_id: str) -> None:
@@ -42,6 +39,8 @@ class Witness(Actor):
         listed = await self.ask("ListRuns", request)
         for run in listed.runs if listed is not None else ():
             self.world.runs.setdefault(run.run_id, run.pool)
-            if run.state != RUN_STATE_FINISHED:
+            if run.state == RUN_STATE_FINISHED:
+                self.ended.add(run.run_id)
+            else:
                 # It was on its way when it was looked for.
                 self.ended.discard(run.run_id)
