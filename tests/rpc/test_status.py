@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+from string import Formatter
 from typing import Any
+from urllib.parse import quote
 
 import grpc
 import pytest
@@ -11,6 +14,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from sessionplane.domain import errors
 from sessionplane.domain.errors import SessionPlaneError, leaves
+from sessionplane.domain.limits import DEFAULT
 from sessionplane.domain.streams import RESUMABLE, ClosingReason
 from sessionplane.rpc.status import CLOSINGS, CODES, RETRY_AFTER_S, abort, incident, status_of
 from tests.support.calls import Aborted, FakeContext
@@ -141,3 +145,19 @@ async def test_aborting_sends_the_whole_status() -> None:
     with pytest.raises(Aborted):
         await abort(context, status)
     assert context.status == status
+
+
+@pytest.mark.parametrize("leaf", leaves())
+def test_a_refusal_fits_into_the_headers_of_any_transport(leaf: type[SessionPlaneError]) -> None:
+    """However long what was sent is, what a refusal quotes of it is not: some transports take 8 KiB of headers."""
+    names = [name for _, name, _, _ in Formatter().parse(leaf.__doc__ or "") if name]
+    status = status_of(leaf(**dict.fromkeys(names, "é" * 10_000)))
+    message, encoded = quote(status.message), base64.b64encode(status.SerializeToString())
+    assert len(message) + len(encoded) < 8 * 1024
+
+
+def test_a_canonical_key_is_never_cut() -> None:
+    """The longest key that a refusal names comes whole, so that a program can use it."""
+    key = f"agent:{'a' * 64}:{'k' * DEFAULT.key_rest_bytes_max}"
+    status = status_of(errors.KeyNotBound(canonical_key=key))
+    assert details(status)[error_details_pb2.ErrorInfo].metadata["canonical_key"] == key

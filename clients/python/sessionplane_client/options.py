@@ -50,7 +50,7 @@ def channel_options() -> list[tuple[str, str | int]]:
         ("grpc.service_config", service_config()),
         # A peer that froze without closing its connection is noticed within half a minute. The three belong
         # together: without ping_timeout_ms the core waits a minute whatever the other two say.
-        ("grpc.keepalive_time_ms", 20_000),
+        ("grpc.keepalive_time_ms", 18_000),
         ("grpc.keepalive_timeout_ms", 10_000),
         ("grpc.http2.ping_timeout_ms", 10_000),
         ("grpc.keepalive_permit_without_calls", 1),

@@ -3,12 +3,19 @@
 An error is a class with a stable `reason`; its docstring is the message that callers read, with the
 details filled in. Domain and store raise them, `rpc.status` has the one table to gRPC codes, and the
 list in docs/protocol.md is generated from here. A message never carries payloads, lease tokens or
-text of other exceptions.
+text of other exceptions, and quotes no more than a bounded piece of what it was given: it travels in
+the headers of an answer, three times over and percent-encoded, and the transports of some languages
+take no more than 8 KiB of headers.
 """
 
 from __future__ import annotations
 
 from typing import ClassVar
+
+DETAIL_BYTES_MAX = 640
+"""A canonical key is the longest that a program must be able to read in full."""
+
+MESSAGE_BYTES_MAX = 800
 
 
 class SessionPlaneError(Exception):
@@ -17,8 +24,17 @@ class SessionPlaneError(Exception):
     reason: ClassVar[str] = ""
 
     def __init__(self, **details: object) -> None:
-        self.details = {name: str(value) for name, value in details.items()}
-        super().__init__((type(self).__doc__ or "").format_map(_Details(self.details)))
+        self.details = {name: _cut(str(value), DETAIL_BYTES_MAX) for name, value in details.items()}
+        message = (type(self).__doc__ or "").format_map(_Details(self.details))
+        super().__init__(_cut(message, MESSAGE_BYTES_MAX))
+
+
+def _cut(text: str, bytes_max: int) -> str:
+    """Return a text that fits, its end replaced if it did not."""
+    data = text.encode()
+    if len(data) <= bytes_max:
+        return text
+    return data[: bytes_max - len("…".encode())].decode(errors="ignore") + "…"
 
 
 class _Details(dict[str, str]):
