@@ -15,6 +15,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 from sessionplane.domain.limits import Limits
 from sessionplane.plane.plane import ControlPlane
 from sessionplane.rpc.admin_service import AdminService, ServerFacts
+from sessionplane.rpc.door import Door
 from sessionplane.rpc.guard import Gate, method_handlers
 from sessionplane.rpc.health import Health
 from sessionplane.rpc.parse import Parser
@@ -94,21 +95,29 @@ class Edge:
         self._plane = plane
         self._gate = Gate()
         self._health = Health(service.full_name for service in SERVICES)
-        self._server = grpc.aio.server(options=options(limits))
-        for service, methods in services(plane, facts, gate=self._gate, limits=limits):
+        self._services = tuple(services(plane, facts, gate=self._gate, limits=limits))
+        self._limits = limits
+        self._with_reflection = with_reflection
+        self._door = Door(self._build, patience_s=(limits.stream_age_ms + SLACK_MS) / 1000)
+
+    def _build(self) -> grpc.aio.Server:
+        """Make a server with everything on it, in front of the same plane each time."""
+        server = grpc.aio.server(options=options(self._limits))
+        for service, methods in self._services:
             handler = grpc.method_handlers_generic_handler(service, methods)
-            self._server.add_generic_rpc_handlers((handler,))
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        if with_reflection:
-            _add_reflection(self._server)
+            server.add_generic_rpc_handlers((handler,))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        if self._with_reflection:
+            _add_reflection(server)
+        return server
 
     def bind(self, address: str) -> int:
         """Listen on an address; returns the port. Raises RuntimeError if it is taken."""
-        return self._server.add_insecure_port(address)
+        return self._door.bind(address)
 
     async def start(self) -> None:
         """Serve, and say so."""
-        await self._server.start()
+        await self._door.start()
         self._health.serve()
 
     async def drain(self) -> None:
@@ -121,7 +130,7 @@ class Edge:
         """Answer what has come already, wait for what is still being answered, then close."""
         # The core ends what it has not handed to us yet as bare CANCELLED: up to half of a burst of 400 calls.
         await self._gate.quiet(pause_s=QUIET_S, most_s=grace_s / 4)
-        await self._server.stop(grace_s)
+        await self._door.stop(grace_s)
 
 
 def _add_reflection(server: grpc.aio.Server) -> None:
