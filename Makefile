@@ -10,7 +10,7 @@ PROTOSET := protos/sessionplane.protoset
 STUBS := service/sessionplane/v1
 FRESH := $(VENV)/generated
 
-# Further arguments for the command behind serve, demo, test, test-slow, bench and bench-growth.
+# Further arguments for the command behind serve, demo, test, test-slow, bench, bench-growth and liveness.
 ARGS ?=
 
 # uv works in this .venv, whatever the caller's shell says; its own 30 s are short behind a slow mirror.
@@ -27,7 +27,7 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install serve demo test test-slow lint format proto proto-check fresh-proto docs bench bench-growth image clean
+.PHONY: help install serve demo test test-slow lint format proto proto-check fresh-proto docs bench bench-growth liveness image clean
 
 help:  ## List the targets (this list).
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/\1|\2/p' Makefile | awk -F'|' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -108,6 +108,10 @@ bench: install  ## Measure, floor beside result, in under two minutes.
 # Left out of `bench`: it writes a file of several gigabytes first.
 bench-growth: install  ## Measure whether cost grows with the file: ten minutes and 5 GB in /tmp, or ARGS=--quick.
 	$(BIN)/python benchmarks/growth.py $(ARGS)
+
+# By itself and on a quiet machine: what else runs is in every figure.
+liveness: install  ## Measure the promised bounds of time, bound beside measured, in four minutes.
+	$(BIN)/python -m sessionplane.proof.liveness $(ARGS)
 
 image:  ## Build the container image sessionplane:dev.
 	docker build --tag sessionplane:dev .

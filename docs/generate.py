@@ -31,6 +31,7 @@ from sessionplane.domain.routing import ROUTES, Column
 from sessionplane.domain.runs import RunCause, RunState
 from sessionplane.domain.sessions import SessionCause, SessionState
 from sessionplane.domain.streams import RESUMABLE, ClosingReason
+from sessionplane.proof.liveness import report
 from sessionplane.rpc.server import SERVICES
 from sessionplane.rpc.status import CLOSINGS, CODES, RETRY_AFTER_S
 from sessionplane.settings import PREFIX, Settings, variables
@@ -344,6 +345,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "session-filter": session_filter,
     "key-rules": rules_of_keys,
     "legacy-keys": legacy_keys,
+    "liveness": lambda: report.section(TOP / "docs/liveness.json"),
     "cli": cli,
 }
 """name -> what stands between its marks."""

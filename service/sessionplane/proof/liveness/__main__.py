@@ -23,9 +23,7 @@ from .bounds import BOUNDS, Measured
 from .load import rated_load
 from .report import line, machine, to_json
 
-Measurement = Callable[[Path], AsyncIterator[Measured]]
-
-DELIVERY_S, QUICK_DELIVERY_S = 20.0, 3.0
+DELIVERY_S, QUICK_DELIVERY_S = 20, 3
 INTERRUPTS, QUICK_INTERRUPTS = 300, 50
 PAIRS, QUICK_PAIRS = 12, 2
 ROUND_S = 4.0
@@ -55,7 +53,7 @@ class Measurements:
         async with server_process(self._folder / "load.db") as server:
             await delays.lengthen(server.address)
             async with rated_load(server.address) as load:
-                yield await delays.delivery(load, QUICK_DELIVERY_S if quick else DELIVERY_S)
+                yield await delays.delivery(load, QUICK_DELIVERY_S if quick else DELIVERY_S, _nothing)
                 yield await delays.interrupts(
                     server.address, QUICK_INTERRUPTS if quick else INTERRUPTS, _nothing
                 )
@@ -75,7 +73,7 @@ class Measurements:
 
     async def storm(self) -> AsyncIterator[Measured]:
         """The storm."""
-        yield await ends.storm(self._folder)
+        yield await ends.the_storm(self._folder, lambda _done, _of: None)
 
     async def waits(self) -> AsyncIterator[Measured]:
         """What takes long, and next to no CPU."""

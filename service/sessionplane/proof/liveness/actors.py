@@ -1,33 +1,23 @@
-"""The processes that are killed, frozen or let loose: a runner, a subscriber, a caller of the storm.
+"""The processes that are killed or frozen: a runner and a subscriber.
 
-Each is started as `python -m sessionplane.proof.liveness.actors ROLE ADDRESS NAME COUNT`, says `ready` once it is at
-work, and goes on until it is ended from outside; the caller goes off when it reads a line, and prints how its calls
-ended. They are processes so that kill -9 and SIGSTOP are real.
+Each is started as `python -m sessionplane.proof.liveness.actors ROLE ADDRESS NAME`, says `ready` once it is at work,
+and goes on until it is ended from outside. They are processes so that kill -9 and SIGSTOP are real.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import grpc
-
-from sessionplane.v1.session_pb2 import SessionRef
 from sessionplane.v1.session_service_pb2 import (
     PRESENCE_OBSERVER,
-    ResolveSessionRequest,
-    ResolveSessionResponse,
 )
-from sessionplane.v1.session_service_pb2_grpc import SessionServiceStub
 from sessionplane_client import Client
 
 TEXT = "the answer is"
-CONNECT_S = 60.0
 
 
 class Actor:
@@ -49,10 +39,10 @@ class Actor:
 
 
 @asynccontextmanager
-async def actor(role: str, address: str, name: str, count: int = 1) -> AsyncIterator[Actor]:
+async def actor(role: str, address: str, name: str) -> AsyncIterator[Actor]:
     """Start a process and wait until it is at work; it is killed as the context is left."""
-    arguments = ("-m", "sessionplane.proof.liveness.actors", role, address, name, str(count))
-    started = Actor(await asyncio.create_subprocess_exec(sys.executable, *arguments, stdin=PIPE, stdout=PIPE))
+    arguments = ("-m", "sessionplane.proof.liveness.actors", role, address, name)
+    started = Actor(await asyncio.create_subprocess_exec(sys.executable, *arguments, stdout=PIPE))
     try:
         await started.ready()
         yield started
@@ -86,31 +76,9 @@ async def _subscriber(address: str, key: str) -> None:
             continue
 
 
-def _caller(address: str, key: str, count: int) -> None:
-    """Connect with a channel without options, wait for the word, resolve one key many times at once."""
-    with grpc.insecure_channel(address) as channel:
-        grpc.channel_ready_future(channel).result(timeout=CONNECT_S)
-        stub = SessionServiceStub(channel)
-        _say("ready")
-        sys.stdin.readline()
-        request = ResolveSessionRequest(session=SessionRef(key=key))
-        futures = [stub.ResolveSession.future(request) for _ in range(count)]
-        _say(json.dumps(Counter(_outcome(future) for future in futures)))
-
-
-def _outcome(future: grpc.Future[ResolveSessionResponse]) -> str:
-    try:
-        return f"OK {future.result().session.session_id}"
-    except grpc.RpcError as error:
-        return f"{error.code().name} {error.details()}"
-
-
-def main(role: str, address: str, name: str, count: str) -> None:
+def main(role: str, address: str, name: str) -> None:
     """Play a role."""
-    if role == "caller":
-        _caller(address, name, int(count))
-    else:
-        asyncio.run({"runner": _runner, "subscriber": _subscriber}[role](address, name))
+    asyncio.run({"runner": _runner, "subscriber": _subscriber}[role](address, name))
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ class Bound:
 
 DELIVERY = Bound(
     name="delivery",
-    claim="An event reaches every subscriber after its commit: p99",
+    claim="An event reaches every subscriber: p99",
     most=50,
     unit="ms",
     how="From the runner's write to the subscriber's hand, the commit included, under rated load.",
@@ -76,7 +76,7 @@ STORM = Bound(
     claim="10,000 resolves of one new key at once, all OK, one id",
     most=10,
     unit="s",
-    how="Stock stubs without options in eight processes, from the word to the last answer.",
+    how="Generated stubs without options in eight processes, from the word to the last answer.",
 )
 LOST_RUNNER = Bound(
     name="lost-runner",

@@ -34,10 +34,12 @@ NARROW = (
 )
 
 
-async def delivery(load: Load, seconds: float) -> Measured:
+async def delivery(load: Load, seconds: int, note: Callable[[], None]) -> Measured:
     """Measure the time from the runner's write to each subscriber."""
     load.collect()
-    await asyncio.sleep(seconds)
+    for _ in range(seconds):
+        await asyncio.sleep(1)
+        note()
     return bounds.at_percentile(bounds.DELIVERY, load.collect())
 
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from sessionplane.proof import filled
+from sessionplane.proof import filled, storm
+from sessionplane.proof.parts import Progress
 from sessionplane.proof.servers import ServerProcess, server_process
 from sessionplane.v1.session_service_pb2 import STREAM_UNTIL_RUN_END
 from sessionplane_client import Client
@@ -26,7 +25,6 @@ BREATH_S = 1.0
 STAGGER_S = 1.7
 FROZEN = 6
 KILLED = 4
-STORM_PROCESSES = 8
 STORM_CALLS = 10_000
 CLEAN = 0
 
@@ -60,20 +58,14 @@ async def sigterm(server: ServerProcess, load: Load) -> Measured:
     return bounds.at_slowest(bounds.SIGTERM, [took_s])
 
 
-async def storm(folder: Path, *, processes: int = STORM_PROCESSES, calls: int = STORM_CALLS) -> Measured:
-    """Resolve one new key from many processes at once."""
-    async with server_process(folder / "storm.db") as server, AsyncExitStack() as stack:
-        started = [actor("caller", server.address, "storm", calls // processes) for _ in range(processes)]
-        callers = await asyncio.gather(*(stack.enter_async_context(each) for each in started))
-        began_s = time.perf_counter()
-        outputs = await asyncio.gather(*(each.process.communicate(b"go\n") for each in callers))
-        took_s = time.perf_counter() - began_s
-    outcomes: Counter[str] = Counter()
-    for output, _ in outputs:
-        outcomes.update(json.loads(output))
-    if len(outcomes) != 1 or not next(iter(outcomes)).startswith("OK "):
-        raise EventsLost(f"a storm had more than one outcome: {outcomes}")
-    return bounds.at_slowest(bounds.STORM, [took_s], f"{sum(outcomes.values()):,} calls")
+async def the_storm(folder: Path, progress: Progress) -> Measured:
+    """Let loose the storm that the self-test judges. Raises EventsLost if it was not answered as it must be."""
+    outcome = await storm.storm(STORM_CALLS, folder=folder, progress=progress)
+    if outcome.failures:
+        raise EventsLost("; ".join(outcome.failures))
+    return bounds.at_slowest(
+        bounds.STORM, [float(outcome.measured["storm_s"])], f"{outcome.checked:,} calls in all five spellings"
+    )
 
 
 async def lost_runners(folder: Path, *, with_server: bool, note: Callable[[], None]) -> Measured:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import sqlite3
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from .bounds import BOUNDS, RATED_LOAD, Measured
@@ -56,6 +58,11 @@ def to_json(results: Sequence[Measured], loads: tuple[float, float]) -> dict[str
             for each in results
         ],
     }
+
+
+def section(path: Path) -> str:
+    """Return the section of docs/promises.md, from the numbers that `make liveness` wrote there."""
+    return markdown(json.loads(path.read_text(encoding="utf-8")))
 
 
 def markdown(found: Mapping[str, Any]) -> str:
