@@ -174,7 +174,6 @@ async def _serving(folder: Path, server: Sequence[str], trace: str) -> AsyncIter
             stdout=log,
             stderr=log,
             cwd=folder,
-            start_new_session=True,
         )
     try:
         async with grpc.aio.insecure_channel(f"unix:{socket}", options=_BACK_SOON) as channel:
@@ -183,8 +182,7 @@ async def _serving(folder: Path, server: Sequence[str], trace: str) -> AsyncIter
         await _stop(process)
     finally:
         if process.returncode is None:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+            _signal(process, signal.SIGKILL)
             await process.wait()
 
 
@@ -200,14 +198,16 @@ async def _ready(channel: grpc.aio.Channel, process: Process, log: Path) -> None
 
 
 async def _stop(process: Process) -> None:
-    """Ask a server to stop. strace takes no notice of signals to itself, so its child is asked."""
-    for child in _children(process.pid):
-        os.kill(child, signal.SIGTERM)
+    """Ask a server to stop. Raises RecordingFailed if it did not end well."""
+    _signal(process, signal.SIGTERM)
     code = await asyncio.wait_for(process.wait(), _STOPS_S)
     if code != 0:
         raise RecordingFailed(f"The server ended with {code}.")
 
 
-def _children(process_id: int) -> list[int]:
-    path = Path(f"/proc/{process_id}/task/{process_id}/children")
-    return [int(child) for child in path.read_text(encoding="ascii").split()]
+def _signal(process: Process, number: signal.Signals) -> None:
+    """Send a signal to what strace runs: strace itself would leave it behind, and ends after it."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    with suppress(FileNotFoundError, ProcessLookupError):
+        for child in children.read_text(encoding="ascii").split():
+            os.kill(int(child), number)
