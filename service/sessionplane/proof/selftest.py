@@ -60,6 +60,13 @@ PARTS: Mapping[str, PartInfo] = {
         does="Simulate N small worlds in which everything goes wrong.",
         seeded="first",
     ),
+    "powercut": PartInfo(
+        run="sessionplane.proof.powercut.campaign:run",
+        count=2_000,
+        unit="cuts",
+        does="Cut the power at N moments of a real server's work; this needs strace.",
+        seeded="seed",
+    ),
 }
 """All parts in the order in which they run. A name is also an option of the command."""
 

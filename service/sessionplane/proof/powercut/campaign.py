@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import multiprocessing
 import os
 import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import ExitStack, contextmanager
+from concurrent.futures import as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -27,6 +26,7 @@ from sessionplane.proof.powercut.disk import Disk, Happening
 from sessionplane.proof.powercut.evidence import Expected, NeverSent, expectations
 from sessionplane.proof.powercut.recording import Recording, RecordingFailed
 from sessionplane.proof.powercut.trace import Flushed, NotUnderstood, Sent, Write, unavailable
+from sessionplane.proof.workers import workers
 
 NAME = "power cuts"
 CLAIM = "Whatever was acknowledged or shown survives a power cut at any moment."
@@ -152,17 +152,7 @@ def attempt(
     """Try cuts, which come in order, on all processors; what is found comes in any order."""
     tasks = [cuts[first : first + _CUTS_A_TASK] for first in range(0, len(cuts), _CUTS_A_TASK)]
     done = 0
-    with ExitStack() as stack:
-        scratch = stack.enter_context(_scratch())
-        pool = ProcessPoolExecutor(
-            len(os.sched_getaffinity(0)),
-            # A fork of a process that has threads may hang.
-            mp_context=multiprocessing.get_context("spawn"),
-            initializer=_begin,
-            initargs=(scratch, made.happenings, wanted),
-        )
-        # Whoever gives up does not wait for what nobody has begun.
-        stack.callback(pool.shutdown, cancel_futures=True)
+    with _scratch() as scratch, workers(_begin, scratch, made.happenings, wanted) as pool:
         for task in as_completed([pool.submit(_try, cuts) for cuts in tasks]):
             found = task.result()
             done += len(found)
