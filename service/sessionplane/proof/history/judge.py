@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -19,6 +21,7 @@ from sessionplane.proof.history.promises.order import order_without_gaps
 from sessionplane.proof.history.promises.resume import resume_never_lies
 from sessionplane.proof.history.promises.state_decides import state_decides
 from sessionplane.proof.history.records import History
+from sessionplane.proof.history.traffic import MINIMUMS, lacking
 
 PROMISES: Mapping[str, Callable[[Facts], Iterator[str]]] = MappingProxyType(
     {
@@ -43,6 +46,34 @@ class Broken(NamedTuple):
 
     promise: str
     how: str
+
+
+class Verdict(StrEnum):
+    """What can be said of a history as a whole."""
+
+    KEPT = "kept"
+    BROKEN = "broken"
+    INVALID = "invalid"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """How a history breaks promises, and what it lacks to prove that it keeps them."""
+
+    broken: Sequence[Broken]
+    lacking: Sequence[str]
+
+    @property
+    def verdict(self) -> Verdict:
+        """One word: what is broken is broken however little there was, and what proves nothing is not kept."""
+        if self.broken:
+            return Verdict.BROKEN
+        return Verdict.INVALID if self.lacking else Verdict.KEPT
+
+
+def judgement(history: History, minimums: Mapping[str, int] = MINIMUMS) -> Judgement:
+    """Judge a history of a server that was killed: what is broken, and whether there was enough before each crash."""
+    return Judgement(broken=judge(history), lacking=lacking(history, minimums))
 
 
 def judge(history: History) -> list[Broken]:

@@ -12,16 +12,17 @@ from collections.abc import Iterator
 from sessionplane.proof.history.facts import Facts, followed, shows_known_run, told
 from sessionplane.proof.history.intervals import NEVER, NOBODY, Read, Value, conflicts, overtakings, zones
 from sessionplane.proof.history.records import Call
+from sessionplane.proof.history.spelling import canonical
 from sessionplane.v1 import event_pb2, session_pb2
 from sessionplane.v1.session_pb2 import Session
 
 
 def one_key_one_session(facts: Facts) -> Iterator[str]:
     """Say where two sessions had one key, or a session went back in its generations."""
-    freed_at = min((call.called_at for call in facts.made("DeleteSession")), default=NEVER)
+    freed_at = _deletions(facts)
     lines = successions(facts)
     for key, reads in sorted(reads_by_key(facts).items()):
-        for one, other in conflicts(reads, freed_at=freed_at):
+        for one, other in conflicts(reads, freed_at=freed_at.get(key, NEVER)):
             yield f"{key} had {one} and {other} at one time"
         yield from _overtaken(key, reads, lines)
     yield from _forks(facts)
@@ -79,6 +80,19 @@ def _unheld(call: Call) -> tuple[str, Value] | None:
         return None
     key = call.refusal.details.get("canonical_key", "")
     return (key, NOBODY) if key else None
+
+
+def _deletions(facts: Facts) -> dict[str, float]:
+    """key -> when the first call that may have deleted its session began."""
+    keys: dict[str, set[str]] = defaultdict(set)
+    for event in facts.events():
+        keys[event.session_id].add(event.session_moved.key)
+    freed_at: dict[str, float] = {}
+    for call in facts.made("DeleteSession"):
+        named = call.request.session
+        for key in {canonical(named.key)} if named.key else keys[named.session_id]:
+            freed_at[key] = min(call.called_at, freed_at.get(key, NEVER))
+    return freed_at
 
 
 def successions(facts: Facts) -> dict[str, list[list[str]]]:
