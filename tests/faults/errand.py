@@ -21,11 +21,11 @@ from sessionplane.v1 import session_service_pb2 as service
 from sessionplane.v1.run_pb2 import RUN_OUTCOME_INTERRUPTED, Payload, RunSpec, RunTerminal
 from sessionplane.v1.session_service_pb2 import STREAM_START_OLDEST
 from sessionplane_client import Client
-from tests.support.ledger import View
+from tests.support.insisting import insist
 from tests.support.refusals import read
 from tests.support.serving import AT_ONCE
 from tests.support.story import check_log, ending
-from tests.support.traffic import insist
+from tests.support.views import View
 from tests.support.wire import Held, Wire, named, publication, span
 
 LEASE_S = 1.0

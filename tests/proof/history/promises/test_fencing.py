@@ -70,9 +70,24 @@ def an_epoch_that_falls(tale: Tale) -> None:
     tale.logs["ses_1"][-1].run_changed.lease_epoch = 0
 
 
+def an_epoch_that_falls_in_the_log(tale: Tale) -> None:
+    """Whoever claimed got the right numbers, and the log has others."""
+    a_second_lease(tale)
+    tale.logs["ses_1"][-1].run_changed.lease_epoch = 1
+
+
+def an_epoch_that_falls_in_the_answers(tale: Tale) -> None:
+    """The log is right, and the second runner got the lease that the first one should have."""
+    a_second_lease(tale)
+    first, second = [call.answer.lease for call in tale.told.calls if call.method == "ClaimRun"]
+    first.epoch, second.epoch = second.epoch, first.epoch
+
+
 @pytest.mark.parametrize(
     "story",
     [
+        an_epoch_that_falls_in_the_log,
+        an_epoch_that_falls_in_the_answers,
         a_late_publication,
         a_late_publication_that_was_not_answered,
         a_late_sign_of_life,

@@ -79,9 +79,18 @@ def nothing_to_stop_where_something_was(tale: Tale) -> None:
     tale.no_op("run-1", "enough")
 
 
+def nothing_to_stop_with_a_run(tale: Tale) -> None:
+    """A NO_OP bears the id of a run, so that the run's terminal would not be its last event."""
+    tale.resolve("chat")
+    tale.begin("chat", "run-1")
+    tale.no_op("run-1", "enough").request.ClearField("run_id")
+    tale.logs["ses_1"][-1].run_id = "run-1"
+
+
 @pytest.mark.parametrize(
     "story",
     [
+        nothing_to_stop_with_a_run,
         a_wish_that_was_lost_in_a_crash,
         a_stage_that_goes_back,
         an_answer_that_goes_back,

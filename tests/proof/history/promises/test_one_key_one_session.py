@@ -75,9 +75,18 @@ def a_key_that_was_bound_twice(tale: Tale) -> None:
     tale.new_chat(KEY, "BOUND")
 
 
+def a_key_that_begins_again(tale: Tale) -> None:
+    """Its session is put aside, and the next one knows nothing of it. Only the logs show it."""
+    chat = tale.new_chat(KEY)
+    tale.move(chat, "SUPERSEDED", session_pb2.SESSION_STATE_ENDED)
+    tale.moved(chat, "RESET")
+    tale.new_chat(KEY)
+
+
 @pytest.mark.parametrize(
     "story",
     [
+        a_key_that_begins_again,
         two_sessions_for_two_who_race,
         a_session_for_each_message,
         an_orphan_after_a_restart,

@@ -18,8 +18,8 @@ from sessionplane.v1.session_pb2 import Session
 
 
 def one_key_one_session(facts: Facts) -> Iterator[str]:
-    """Say where two sessions had one key, or a session went back in its generations."""
-    freed_at = _deletions(facts)
+    """Say where two sessions had one key, or one came back that was gone."""
+    freed_at = deletions(facts)
     lines = successions(facts)
     for key, reads in sorted(reads_by_key(facts).items()):
         for one, other in conflicts(reads, freed_at=freed_at.get(key, NEVER)):
@@ -27,7 +27,6 @@ def one_key_one_session(facts: Facts) -> Iterator[str]:
         yield from _overtaken(key, reads, lines)
     yield from _forks(facts)
     yield from _minted_twice(facts)
-    yield from _generations(facts)
 
 
 def reads_by_key(facts: Facts) -> dict[str, list[Read]]:
@@ -82,7 +81,7 @@ def _unheld(call: Call) -> tuple[str, Value] | None:
     return (key, NOBODY) if key else None
 
 
-def _deletions(facts: Facts) -> dict[str, float]:
+def deletions(facts: Facts) -> dict[str, float]:
     """key -> when the first call that may have deleted its session began."""
     keys: dict[str, set[str]] = defaultdict(set)
     for event in facts.events():
@@ -154,14 +153,3 @@ def _minted_twice(facts: Facts) -> Iterator[str]:
             maker = makers.setdefault(session_id, call)
             if maker is not call and (not call.request_id or call.request_id != maker.request_id):
                 yield f"{told(maker)} and {told(call)} both made {session_id}"
-
-
-def _generations(facts: Facts) -> Iterator[str]:
-    """The generation of a session never goes back."""
-    reads: dict[str, list[Read]] = defaultdict(list)
-    for shown in facts.sessions_shown:
-        value = _value(shown.what)
-        reads[value.session_id].append(Read(shown.since, shown.until, value, shown.where))
-    for seen in reads.values():
-        for one, other in overtakings(zone for _, zone in sorted(zones(seen).items())):
-            yield f"{one} was shown, though it had come to {other}"
