@@ -91,12 +91,14 @@ def count(history: History) -> Counter[str]:
 
 def missing(counts: Mapping[str, int], seeds: int) -> list[str]:
     """Say of what there was too little, for so many seeds."""
-    found: list[str] = []
-    for thing, per_thousand in PER_THOUSAND.items() if seeds >= SEEDS_MIN else ():
+    if seeds < SEEDS_MIN:
+        return []
+    found = []
+    for thing, per_thousand in PER_THOUSAND.items():
         least = per_thousand * seeds // 1_000
         if counts.get(thing, 0) < least:
             found.append(f"invalid: {thing} happened {counts.get(thing, 0)} times, and should {least} times")
-    if counts.get("thin seed", 0) > seeds / 50:
+    if counts.get("thin seed", 0) > seeds / 25:
         found.append(f"invalid: {counts['thin seed']} of {seeds} seeds had hardly any traffic")
     return found
 

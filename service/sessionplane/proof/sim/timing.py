@@ -29,10 +29,13 @@ def overdue(plan: Plan, history: History) -> Iterator[str]:
     facts = Facts(history)
     time = _Time(plan, history)
     yield from _leases(facts, time)
-    if not plan.jumps:
-        # These last across restarts, so they are kept as times of the clock that somebody sets here.
-        yield from _graces(facts, time)
-        yield from _timeouts(facts, time)
+    starts = sum(each.what is Happening.READY for each in history.incidents)
+    if plan.jumps and starts > 1:
+        # A process counts its time on by itself; the next one begins with the clock that somebody has set meanwhile.
+        return
+    yield from _graces(facts, time)
+    yield from _timeouts(facts, time)
+    yield from _early(facts, time)
 
 
 class _Time:
@@ -105,6 +108,26 @@ def _timeouts(facts: Facts, time: _Time) -> Iterator[str]:
             continue
         if shown.since > due:
             yield f"{run.run_id} went on for {shown.since - due:.2f} s after its time was over ({shown.where})"
+
+
+def _early(facts: Facts, time: _Time) -> Iterator[str]:
+    """A run whose time was over had all of it: from when it was asked for at the earliest, or from its first claim."""
+    limits = time.limits
+    asked: dict[str, float] = {}
+    for call in facts.made("StartRun", "ResolveSession", "Interrupt"):
+        spec = call.request.follow_up if call.method == "Interrupt" else call.request.run
+        asked[spec.input.text] = min(call.called_at, asked.get(spec.input.text, call.called_at))
+    claims = [call.called_at for call in facts.made("ClaimRun")]
+    for run_id, events in facts.run_events.items():
+        terminal, known = events[-1].run_terminal, facts.ends_seen.get(run_id)
+        if terminal.cause != run_pb2.RUN_CAUSE_DEADLINE or known is None:
+            continue
+        if terminal.outcome == run_pb2.RUN_OUTCOME_TIMED_OUT:
+            due = min(claims, default=0.0) + limits.run_timeout_ms_default / 1000
+        else:
+            due = asked.get(events[0].input_recorded.input.text, 0.0) + limits.start_timeout_ms_default / 1000
+        if known < due:
+            yield f"{run_id} was ended {due - known:.2f} s before its time was over"
 
 
 def _first_claims(facts: Facts) -> dict[str, float]:

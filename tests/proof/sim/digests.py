@@ -1,4 +1,4 @@
-"""Say for a range of seeds what each one comes to: its number, the hash of all that was recorded, and the verdict."""
+"""Print, for a range of seeds, the hash of all that was recorded of each."""
 
 from __future__ import annotations
 
@@ -13,6 +13,4 @@ if __name__ == "__main__":
     with cabinet() as disks:
         for seed in range(*map(int, sys.argv[1:])):
             recorded = simulate(plan(seed), disks)
-            digest = hashlib.sha256(recorded.history.dump()).hexdigest()
-            verdict = [": ".join(broken) for broken in recorded.broken]
-            sys.stdout.write(f"{seed} {digest} {verdict}\n")
+            sys.stdout.write(f"{hashlib.sha256(recorded.history.dump()).hexdigest()}\n")
