@@ -51,6 +51,7 @@ from sessionplane.store.sqlite import SqliteStore, open_store
 from tests.support.clock import Counting, FakeClock
 from tests.support.reading import KEY, NAMESPACE, PlaneReader, ref
 from tests.support.rows import broken
+from tests.support.stores import lay_out
 
 T = TypeVar("T")
 
@@ -93,6 +94,7 @@ class Bench(PlaneReader):
 
     def open(self) -> None:
         """Open the file; `ControlPlane.start` is up to the test."""
+        lay_out(self.database)
         self.store: SqliteStore = open_store(self.database, limits=self.limits)
         self.plane = ControlPlane(
             self.store,

@@ -17,6 +17,7 @@ from sessionplane.settings import Settings
 from sessionplane_client import Backoff, Client
 from tests.support.clock import FakeClock
 from tests.support.rows import broken
+from tests.support.stores import lay_out
 from tests.support.wire import Wire, wired
 
 BOUNDS: dict[str, int] = {
@@ -57,6 +58,7 @@ async def serving(
     """
     bounds = Limits(**(BOUNDS | (limits or {})))
     settings = Settings(listen="127.0.0.1:0", db=database, limits=bounds, **given)
+    lay_out(database)
     async with (
         app.running(settings, accept_key_changes=accept_key_changes, clock=clock) as server,
         wired(server.address) as wire,

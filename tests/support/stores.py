@@ -6,12 +6,15 @@ import sqlite3
 import threading
 from collections.abc import Awaitable, Callable
 from contextlib import closing
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any, Protocol
 
 from sessionplane.domain.limits import Limits
 from sessionplane.domain.listing import ALL_SESSIONS
+from sessionplane.store import connections, schema
 from sessionplane.store.contract import ReadTx, SessionPage, Store, Tx
 from sessionplane.store.sqlite import open_store
 from tests.support.values import NAMESPACE
@@ -29,11 +32,28 @@ OpenStore = Callable[..., Awaitable[ClosableStore]]
 
 
 async def _open_sqlite(folder: Path, limits: Limits) -> ClosableStore:
-    return open_store(folder / "sessionplane.db", limits=limits)
+    database = folder / "sessionplane.db"
+    lay_out(database)
+    return open_store(database, limits=limits)
 
 
 OPENERS = {"sqlite": _open_sqlite}
 """Another backend joins the contract's tests by an entry here."""
+
+
+def lay_out(database: Path) -> None:
+    """Make a database with all of its tables, if there is none: as the migrations would, but in no time."""
+    if not database.exists():
+        database.write_bytes(_laid_out())
+
+
+@cache
+def _laid_out() -> bytes:
+    with TemporaryDirectory() as folder:
+        database = Path(folder) / "empty.db"
+        with closing(connections.open_writer(database)) as connection:
+            schema.migrate(connection)
+        return database.read_bytes()
 
 
 def newest(tx: ReadTx, namespace: str = NAMESPACE, **asked: Any) -> SessionPage:
