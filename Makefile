@@ -10,8 +10,10 @@ PROTOSET := protos/sessionplane.protoset
 STUBS := service/sessionplane/v1
 FRESH := $(VENV)/generated
 
-# Further arguments for the command behind serve, demo, test, test-slow, bench, bench-growth and liveness.
+# Further arguments for the command behind serve, demo, selftest, test, test-slow, bench, bench-growth and liveness.
 ARGS ?=
+
+SOAK_MINUTES ?= 30
 
 # uv works in this .venv, whatever the caller's shell says; its own 30 s are short behind a slow mirror.
 export UV_PROJECT_ENVIRONMENT := $(VENV)
@@ -27,7 +29,7 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install serve demo test test-slow lint format proto proto-check fresh-proto docs bench bench-growth liveness image clean
+.PHONY: help install serve demo selftest test prove test-slow soak lint format proto proto-check fresh-proto docs bench bench-growth liveness image clean
 
 help:  ## List the targets (this list).
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/\1|\2/p' Makefile | awk -F'|' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -64,6 +66,17 @@ demo: install  ## Watch the product work, in this terminal.
 test: install  ## Run the default suite. ARGS=... goes to pytest.
 	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
+# The same seeds each time, so what is green once stays green. What cannot run here is named in the verdict.
+prove: install  ## Prove the promises: 5,000 simulated worlds, 2,000 power cuts.
+	$(BIN)/sessionplane selftest --only sim --only powercut --sim 5000 --powercut 2000
+
+selftest: install  ## Put the promises to the test as any visitor can. ARGS=... adds options.
+	$(BIN)/sessionplane selftest $(ARGS)
+
+# Other seeds each time; what is found is printed as a command that shows it again.
+soak: install  ## Run what takes long, slow tests and new seeds, for SOAK_MINUTES (30).
+	$(BIN)/python -m tests.soak $(SOAK_MINUTES)
+
 # One at a time: these measure, kill processes and fill disks.
 test-slow: install  ## Run the tests that are marked slow.
 	$(BIN)/python -m pytest -m slow --timeout 900 $(ARGS)
@@ -74,7 +87,7 @@ lint: install proto-check  ## Check format, rules, types, imports, protos and ev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/buf lint
-	$(BIN)/python docs/generate.py --check
+	$(BIN)/python -m docs.generate --check
 
 format: install  ## Format the code and fix what ruff can fix.
 	$(BIN)/ruff format
@@ -100,7 +113,7 @@ fresh-proto: install
 		--grpc_python_out=$(FRESH)/service --mypy_grpc_out=quiet:$(FRESH)/service $(filter %_service.proto,$(PROTOS))
 
 docs: install  ## Write the generated sections of docs/.
-	$(BIN)/python docs/generate.py
+	$(BIN)/python -m docs.generate
 
 bench: install  ## Measure, floor beside result, in under two minutes.
 	$(BIN)/python benchmarks/run.py $(ARGS)

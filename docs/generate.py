@@ -18,6 +18,7 @@ import click
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
+from docs.record import track_record
 from sessionplane.cli.root import root
 from sessionplane.cli.serve import serve
 from sessionplane.domain import errors, inputs, interrupts, key_rules, runs, sessions
@@ -347,6 +348,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "legacy-keys": legacy_keys,
     "liveness": lambda: report.section(TOP / "docs/liveness.json"),
     "cli": cli,
+    "track-record": track_record,
 }
 """name -> what stands between its marks."""
 

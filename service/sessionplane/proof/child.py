@@ -7,17 +7,19 @@ own processes with it.
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 from threading import Thread
-from typing import Any, NoReturn
+from typing import Any
 
 from sessionplane.proof.parts import Part
 from sessionplane.proof.selftest import STOP_S
@@ -51,15 +53,15 @@ def main(run: str, count: int, folder: Path, seeds: Mapping[str, int]) -> None:
     """Run the part, named as `module:function`, and tell its outcome."""
     # Whoever starts things in the background may have SIGINT ignored, and children inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    # The first one that is registered is the last one that runs.
+    atexit.register(_kill_all)
     Thread(target=_stop_with_input, daemon=True).start()
     module, _, name = run.partition(":")
     part: Part = getattr(import_module(module), name)
     teller = Teller()
-    try:
+    with suppress(KeyboardInterrupt):
         outcome = part(count, folder=folder, progress=teller.progress, **seeds)
-    except KeyboardInterrupt:
-        _kill_all()
-    teller.tell(outcome=asdict(outcome))
+        teller.tell(outcome=asdict(outcome))
 
 
 def _stop_with_input() -> None:
@@ -71,10 +73,9 @@ def _stop_with_input() -> None:
     _kill_all()
 
 
-def _kill_all() -> NoReturn:
+def _kill_all() -> None:
     """End this process and what is left of its own. It leads their group: whoever starts it sees to that."""
     os.killpg(os.getpid(), signal.SIGKILL)
-    raise SystemExit(128 + signal.SIGKILL)
 
 
 def _seeds(arguments: Sequence[str]) -> dict[str, int]:

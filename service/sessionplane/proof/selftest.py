@@ -55,7 +55,7 @@ PARTS: Mapping[str, PartInfo] = {
     ),
     "sim": PartInfo(
         run="sessionplane.proof.sim.part:run",
-        count=2_000,
+        count=1_000,
         unit="seeds",
         does="Simulate N small worlds in which everything goes wrong.",
         seeded="first",
@@ -66,6 +66,12 @@ PARTS: Mapping[str, PartInfo] = {
         unit="cuts",
         does="Cut the power at N moments of a real server's work; this needs strace.",
         seeded="seed",
+    ),
+    "liveness": PartInfo(
+        run="sessionplane.proof.liveness.short:run",
+        count=5,
+        unit="seconds",
+        does="Measure under N seconds of load how soon events and interrupts arrive.",
     ),
 }
 """All parts in the order in which they run. A name is also an option of the command."""

@@ -56,7 +56,7 @@ class Lines:
         now = time.monotonic()
         if now - self._told_at >= _LINE_EVERY_S:
             self._told_at = now
-            say(f"{name}: {done:,} of {of:,} {PARTS[name].unit}")
+            say(f"{name}: {done:,} of {of:,}")
 
     def ended(self, result: Result) -> None:
         """Say what became of it."""
@@ -72,7 +72,7 @@ class Bars:
 
     def started(self, name: str, count: int) -> None:
         """Add a bar."""
-        self._tasks[name] = self._progress.add_task(name, total=count, unit=PARTS[name].unit, verdict="")
+        self._tasks[name] = self._progress.add_task(name, total=count, verdict="")
 
     def progressed(self, name: str, done: int, of: int) -> None:
         """Move it."""
@@ -93,7 +93,6 @@ def _bars() -> Iterator[Progress]:
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[unit]}"),
         TimeElapsedColumn(),
         TextColumn("{task.fields[verdict]}"),
     )
