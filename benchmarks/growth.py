@@ -180,7 +180,7 @@ async def replayed(at: Side, count: int) -> int:
             session=session_pb2.SessionRef(session_id=at.long[number % len(at.long)]),
             start=pb.STREAM_START_OLDEST,
             until=pb.STREAM_UNTIL_CAUGHT_UP,
-            presence=pb.PRESENCE_OBSERVER,
+            presence=session_pb2.PRESENCE_OBSERVER,
         ).SerializeToString()
         for number in range(count)
     ]

@@ -14,6 +14,7 @@ import grpc
 from driving import Held, fill, hold_run, session_of
 from load import Bench, connected
 from samples import Line, Sample, at_least, measured
+from sessionplane.v1 import session_pb2
 from sessionplane.v1 import session_service_pb2 as pb
 from sessionplane.v1.session_service_pb2_grpc import SessionServiceStub
 from subscribing import frame_of
@@ -45,7 +46,7 @@ async def _replay(bench: Bench, held: Held, events: int) -> Sample:
         session=session_of(held),
         start=pb.STREAM_START_OLDEST,
         until=pb.STREAM_UNTIL_CAUGHT_UP,
-        presence=pb.PRESENCE_OBSERVER,
+        presence=session_pb2.PRESENCE_OBSERVER,
     )
     async with grpc.aio.insecure_channel(bench.ours.address) as channel:
         await channel.channel_ready()

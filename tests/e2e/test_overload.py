@@ -8,11 +8,11 @@ from pathlib import Path
 import grpc
 import pytest
 
+from sessionplane.v1 import session_pb2
 from sessionplane.v1.admin_service_pb2 import ImportEntry, ImportSessionsRequest
 from sessionplane.v1.run_pb2 import Payload, RunSpec
 from sessionplane.v1.session_pb2 import SessionRef
 from sessionplane.v1.session_service_pb2 import (
-    PRESENCE_OBSERVER,
     STREAM_START_OLDEST,
     STREAM_UNTIL_RUN_END,
     ResolveSessionRequest,
@@ -90,7 +90,7 @@ async def test_too_many_streams_of_a_session_are_refused_and_a_place_that_is_lef
         wire = server.wire
         await wire.resolve("chat")
         await wire.resolve("other")
-        async with wire.stream("chat") as first, wire.stream("chat", presence=PRESENCE_OBSERVER):
+        async with wire.stream("chat") as first, wire.stream("chat", presence=session_pb2.PRESENCE_OBSERVER):
             refusal = await refused(wire.stream("chat").__aenter__())
             assert _kind(refusal) == (EXHAUSTED, "STREAM_LIMIT")
             assert refusal.retry_after_s

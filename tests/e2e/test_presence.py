@@ -10,7 +10,7 @@ import pytest
 
 from sessionplane.v1 import run_pb2, session_pb2
 from sessionplane.v1.session_pb2 import SESSION_STATE_ACTIVE, SESSION_STATE_DETACHED
-from sessionplane.v1.session_service_pb2 import PRESENCE_OBSERVER, STREAM_START_OLDEST, STREAM_UNTIL_CAUGHT_UP
+from sessionplane.v1.session_service_pb2 import STREAM_START_OLDEST, STREAM_UNTIL_CAUGHT_UP
 from tests.support.frames import Following
 from tests.support.serving import Served, serving
 from tests.support.story import story, tell, terminals
@@ -27,7 +27,7 @@ async def hasty(tmp_path: Path) -> AsyncIterator[Served]:
 
 
 def _observe(wire: Wire) -> Following:
-    return wire.stream("chat", presence=PRESENCE_OBSERVER, start=STREAM_START_OLDEST)
+    return wire.stream("chat", presence=session_pb2.PRESENCE_OBSERVER, start=STREAM_START_OLDEST)
 
 
 async def _states(wire: Wire) -> list[str]:
@@ -155,7 +155,7 @@ async def test_a_subscriber_that_disconnects_never_cancels_a_run(server: Served)
     assert (await wire.finish(held)).terminal.output_text == "one two"
 
 
-@pytest.mark.parametrize("presence", [0, PRESENCE_OBSERVER])
+@pytest.mark.parametrize("presence", [0, session_pb2.PRESENCE_OBSERVER])
 async def test_a_session_that_nobody_comes_back_to_after_a_restart_is_detached(
     tmp_path: Path, presence: int
 ) -> None:
@@ -168,8 +168,10 @@ async def test_a_session_that_nobody_comes_back_to_after_a_restart_is_detached(
         wire = server.wire
         async with wire.stream("chat", presence=presence) as stream:
             assert stream.opened.session.state == SESSION_STATE_ACTIVE
-            assert (await wire.get("chat")).session.attached_count == (presence != PRESENCE_OBSERVER)
-            if presence == PRESENCE_OBSERVER:
+            assert (await wire.get("chat")).session.attached_count == (
+                presence != session_pb2.PRESENCE_OBSERVER
+            )
+            if presence == session_pb2.PRESENCE_OBSERVER:
                 await stream.until(lambda event: tell(event) == "session ACTIVE>DETACHED")
             else:
                 before = await _states(wire)

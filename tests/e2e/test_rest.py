@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from sessionplane.v1 import session_pb2
-from sessionplane.v1.session_service_pb2 import PRESENCE_OBSERVER, STREAM_UNTIL_SESSION_END
+from sessionplane.v1.session_service_pb2 import STREAM_UNTIL_SESSION_END
 from tests.support.refusals import refused
 from tests.support.rows import rows
 from tests.support.serving import Served, serving
@@ -37,7 +37,7 @@ async def test_a_suspension_ends_by_itself(server: Served, *, watched: bool) -> 
     """Its subscriber, if there still is one, finds the session ACTIVE; else it is DETACHED. The run goes on."""
     wire = server.wire
     held = await _served(wire)
-    async with wire.stream("chat", presence=0 if watched else PRESENCE_OBSERVER) as stream:
+    async with wire.stream("chat", presence=0 if watched else session_pb2.PRESENCE_OBSERVER) as stream:
         suspended = await wire.suspend("chat", grace_period=span(0.2))
         assert suspended.session.state == session_pb2.SESSION_STATE_SUSPENDED
         assert (suspended.session.running, suspended.session.attached_count) == (True, watched)
@@ -103,7 +103,7 @@ async def test_a_session_that_nobody_uses_ends_and_goes(tmp_path: Path) -> None:
     async with serving(tmp_path / "plane.db", limits=limits) as server:
         wire = server.wire
         held = await _served(wire)
-        async with wire.stream("chat", presence=PRESENCE_OBSERVER) as stream:
+        async with wire.stream("chat", presence=session_pb2.PRESENCE_OBSERVER) as stream:
             await wire.finish(held)
             await stream.rest()
         told = story(stream.events)
@@ -119,7 +119,9 @@ async def test_whoever_follows_keeps_a_new_session(server: Served) -> None:
     await wire.resolve("chat")
     async with wire.stream("chat"):
         await wire.resolve("other")
-        await wire.stream("other", presence=PRESENCE_OBSERVER, until=STREAM_UNTIL_SESSION_END).rest()
+        await wire.stream(
+            "other", presence=session_pb2.PRESENCE_OBSERVER, until=STREAM_UNTIL_SESSION_END
+        ).rest()
         assert (await wire.get("chat")).session.state == session_pb2.SESSION_STATE_CREATED
         await wire.run_through((await wire.start("chat")).run.run_id, "answer")
     check_log(await wire.log("chat"))

@@ -7,6 +7,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from sessionplane.v1 import session_pb2
 from sessionplane.v1 import session_service_pb2 as pb
 from sessionplane.v1.event_pb2 import EVENT_KIND_OUTPUT_DELTA
 from sessionplane.v1.session_pb2 import SessionRef
@@ -24,7 +25,7 @@ from tests.support.story import check_log, story
 from tests.support.wire import Held, Wire
 
 UNTILS = [0, STREAM_UNTIL_RUN_END, STREAM_UNTIL_SESSION_END]
-OBSERVED = {"presence": pb.PRESENCE_OBSERVER}
+OBSERVED = {"presence": session_pb2.PRESENCE_OBSERVER}
 
 
 async def _busy(wire: Wire) -> tuple[str, Held]:
@@ -189,7 +190,7 @@ async def test_a_run_outlives_its_session_for_a_while(tmp_path: Path, start: int
         token = (await server.wire.get("chat")).resume_token
         await server.wire.delete("chat")
     async with serving(tmp_path / "plane.db") as server:
-        for presence in (pb.PRESENCE_ATTACHED, pb.PRESENCE_OBSERVER):
+        for presence in (session_pb2.PRESENCE_ATTACHED, session_pb2.PRESENCE_OBSERVER):
             stream = await server.wire.stream(run_id=held.run_id, start=start, presence=presence).rest()
             assert (stream.ended_by, stream.refusal) == ("RUN_END", None)
             assert story(stream.events) == ["terminal INTERRUPTED/SESSION_ENDED"]

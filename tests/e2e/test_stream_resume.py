@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from sessionplane.v1 import session_pb2
 from sessionplane.v1 import session_service_pb2 as pb
 from sessionplane.v1.event_pb2 import EVENT_KIND_OUTPUT_DELTA
 from sessionplane.v1.session_service_pb2 import (
@@ -17,7 +18,7 @@ from tests.support.serving import Served, serving
 from tests.support.story import check_log, sequences
 from tests.support.wire import Wire
 
-OBSERVED = {"until": STREAM_UNTIL_CAUGHT_UP, "presence": pb.PRESENCE_OBSERVER}
+OBSERVED = {"until": STREAM_UNTIL_CAUGHT_UP, "presence": session_pb2.PRESENCE_OBSERVER}
 
 
 async def _history(wire: Wire) -> str:
@@ -114,7 +115,7 @@ async def test_a_filter_belongs_to_the_request_and_not_to_the_token(server: Serv
     log = await wire.log("chat")
     wanted = pb.EventFilter(kinds=[EVENT_KIND_OUTPUT_DELTA])
     async with wire.stream(
-        "chat", start=STREAM_START_OLDEST, filter=wanted, presence=pb.PRESENCE_OBSERVER
+        "chat", start=STREAM_START_OLDEST, filter=wanted, presence=session_pb2.PRESENCE_OBSERVER
     ) as some:
         await some.until(lambda event: event.output_delta.text == "a")
     frame = next(each for each in some.frames if each.HasField("batch"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import grpc
 import pytest
 
+from sessionplane.v1 import session_pb2
 from sessionplane.v1 import session_service_pb2 as pb
 from sessionplane.v1.run_pb2 import INTERRUPT_MODE_FORCE
 from sessionplane.v1.session_pb2 import SessionRef
@@ -190,7 +191,7 @@ async def test_caught_up_ends_where_the_log_ended_at_opening(server: Served) -> 
     token = (await wire.resolve("chat")).resume_token
     await _served(wire)
     log = await wire.log("chat")
-    observed = {"until": STREAM_UNTIL_CAUGHT_UP, "presence": pb.PRESENCE_OBSERVER}
+    observed = {"until": STREAM_UNTIL_CAUGHT_UP, "presence": session_pb2.PRESENCE_OBSERVER}
     whole = await wire.stream("chat", start=STREAM_START_OLDEST, **observed).rest()
     behind = await wire.stream("chat", resume_token=token, **observed).rest()
     nothing = await wire.stream("chat", **observed).rest()

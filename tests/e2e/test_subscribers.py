@@ -9,6 +9,7 @@ import grpc
 import pytest
 
 from sessionplane.v1 import admin_service_pb2 as admin
+from sessionplane.v1 import session_pb2
 from sessionplane.v1 import session_service_pb2 as pb
 from sessionplane.v1.session_pb2 import SessionRef
 from sessionplane.v1.session_service_pb2 import STREAM_START_OLDEST
@@ -42,7 +43,7 @@ async def test_every_open_stream_is_listed_oldest_first(server: Served) -> None:
     keyless = (await wire.start()).session.session_id
     async with (
         wire.stream("chat", subscriber_name="screen"),
-        wire.stream(run_id=run_id, presence=pb.PRESENCE_OBSERVER),
+        wire.stream(run_id=run_id, presence=session_pb2.PRESENCE_OBSERVER),
         wire.stream(session_id=keyless),
         wire.watch(subscriber_name="board"),
     ):
@@ -58,7 +59,7 @@ async def test_every_open_stream_is_listed_oldest_first(server: Served) -> None:
             ("board", "", "", ""),
             ("", "", "", "soon"),
         ]
-        attached, observer = pb.PRESENCE_ATTACHED, pb.PRESENCE_OBSERVER
+        attached, observer = session_pb2.PRESENCE_ATTACHED, session_pb2.PRESENCE_OBSERVER
         assert [each.presence for each in found] == [attached, observer, attached, observer, attached]
         assert all(each.peer.startswith("ipv4:127.0.0.1:") and each.connect_time.seconds for each in found)
         assert len({each.subscriber_id for each in found}) == 5

@@ -9,6 +9,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from sessionplane.v1 import session_pb2
 from sessionplane.v1 import session_service_pb2 as pb
 from tests.support.disks import fill, mounted
 from tests.support.refusals import Refusal, refused
@@ -73,7 +74,7 @@ async def _everything_else_goes_on(wire: Wire, held: Held, acknowledged: int) ->
         "chat",
         start=pb.STREAM_START_OLDEST,
         until=pb.STREAM_UNTIL_CAUGHT_UP,
-        presence=pb.PRESENCE_OBSERVER,
+        presence=session_pb2.PRESENCE_OBSERVER,
     ).rest()
     assert caught_up.ended_by == "CAUGHT_UP"
     assert caught_up.events == await wire.log("chat")

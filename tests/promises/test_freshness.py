@@ -67,7 +67,7 @@ async def _read(wire: Wire) -> None:
 
 
 async def _look_on(wire: Wire) -> None:
-    async with wire.stream(KEY, presence=pb.PRESENCE_OBSERVER):
+    async with wire.stream(KEY, presence=session_pb2.PRESENCE_OBSERVER):
         pass
 
 

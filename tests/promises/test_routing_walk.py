@@ -16,7 +16,6 @@ import pytest
 from sessionplane.domain.routing import ROUTES, Action, Column, Verb
 from sessionplane.rpc import render
 from sessionplane.v1 import run_pb2, session_pb2
-from sessionplane.v1 import session_service_pb2 as pb
 from sessionplane.v1.session_pb2 import CONFLICT_POLICY_FAIL, ENDED_POLICY_FAIL, MISSING_POLICY_FAIL
 from tests.support.refusals import Refusal, refused
 from tests.support.rows import rows
@@ -357,7 +356,7 @@ async def test_state_running_and_attached_are_three_facts(server: Served) -> Non
     for column in (Column.CREATED, Column.STARTING, Column.ACTIVE, Column.CLOSING, Column.ENDED):
         async with place_in(server, column, Verb.ATTACH) as place:
             before = await place.session()
-            async with server.wire.stream(place.key, presence=pb.PRESENCE_OBSERVER):
+            async with server.wire.stream(place.key, presence=session_pb2.PRESENCE_OBSERVER):
                 assert await place.session() == before
             async with server.wire.stream(place.key), server.wire.stream(place.key):
                 watched = await place.session()

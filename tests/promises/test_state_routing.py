@@ -142,7 +142,10 @@ async def test_the_first_message_after_a_reconnect_is_served(tmp_path: Path) -> 
     async with serving(tmp_path / "plane.db", limits={"detach_linger_ms": 100}) as server:
         wire = server.wire
         held = await wire.hold((await wire.start(KEY)).run.run_id)
-        async with wire.stream(KEY) as watcher, wire.stream(KEY, presence=pb.PRESENCE_OBSERVER) as observer:
+        async with (
+            wire.stream(KEY) as watcher,
+            wire.stream(KEY, presence=session_pb2.PRESENCE_OBSERVER) as observer,
+        ):
             await wire.work(held, "first")
             await watcher.until(lambda event: event.HasField("run_terminal"))
             watcher.leave()
@@ -194,7 +197,9 @@ async def test_who_is_attached_never_decides_where_a_message_goes(server: Served
     """A message is admitted alike with and without subscribers."""
     wire = server.wire
     await wire.resolve(KEY)
-    async with wire.stream(KEY, presence=pb.PRESENCE_ATTACHED if watched else pb.PRESENCE_OBSERVER):
+    async with wire.stream(
+        KEY, presence=session_pb2.PRESENCE_ATTACHED if watched else session_pb2.PRESENCE_OBSERVER
+    ):
         assert (await wire.get(KEY)).session.attached_count == watched
         started = await wire.start(KEY)
         assert started.disposition == run_pb2.RUN_DISPOSITION_PENDING

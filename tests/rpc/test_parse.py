@@ -239,7 +239,7 @@ def test_a_stream_is_read_whole() -> None:
             filter=pb.EventFilter(
                 kinds=[event_pb2.EVENT_KIND_CUSTOM], custom_types=["tool.call", "tool.call"], run_id="run_1"
             ),
-            presence=pb.PRESENCE_OBSERVER,
+            presence=session_pb2.PRESENCE_OBSERVER,
             pending_timeout=Duration(seconds=1, nanos=500_000_000),
             subscriber_name="screen",
         )

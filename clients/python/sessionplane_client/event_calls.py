@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 
+from sessionplane.v1 import session_pb2
 from sessionplane.v1 import session_service_pb2 as service
 from sessionplane.v1.event_pb2 import Event, EventKind
 
@@ -33,7 +34,7 @@ class EventCalls(Connection):
         kinds: Sequence[EventKind.ValueType] = (),
         custom_types: Sequence[str] = (),
         filter_run_id: str = "",
-        presence: service.Presence.ValueType = service.PRESENCE_UNSPECIFIED,
+        presence: session_pb2.Presence.ValueType = session_pb2.PRESENCE_UNSPECIFIED,
         pending_timeout_s: float | None = None,
         subscriber_name: str = "",
         backoff: Backoff | None = None,

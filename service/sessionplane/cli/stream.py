@@ -63,6 +63,7 @@ def stream(
     one_of(KEY=key, session_id=session_id, run_id=run_id)
 
     async def work(client: Client) -> None:
+        from sessionplane.v1 import session_pb2
         from sessionplane.v1 import session_service_pb2 as service
 
         outage = Outage()
@@ -76,7 +77,7 @@ def stream(
             start=service.StreamStart.Value(f"STREAM_START_{_enum(begin if begin in _STARTS else None)}"),
             resume_token=begin if begin and begin not in _STARTS else "",
             custom_types=types,
-            presence=service.PRESENCE_OBSERVER if observer else service.PRESENCE_ATTACHED,
+            presence=session_pb2.PRESENCE_OBSERVER if observer else session_pb2.PRESENCE_ATTACHED,
             subscriber_name="sessionplane stream",
             on_reconnect=outage.told,
             on_progress=outage.over,

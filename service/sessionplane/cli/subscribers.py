@@ -49,7 +49,7 @@ def subscribers(key: str | None, session_id: str | None, agent: str, *, as_lines
 
 
 def _cells(subscriber: Subscriber) -> tuple[str, ...]:
-    from sessionplane.v1 import session_service_pb2 as service
+    from sessionplane.v1 import session_pb2
 
     from . import show
 
@@ -58,7 +58,7 @@ def _cells(subscriber: Subscriber) -> tuple[str, ...]:
     return (
         show.quoted(subscriber.subscriber_name) if subscriber.subscriber_name else "-",
         " ".join(part for part in (follows, run) if part),
-        show.word(service.Presence, subscriber.presence),
+        show.word(session_pb2.Presence, subscriber.presence),
         str(subscriber.through_sequence),
         str(subscriber.lag),
         show.clock(subscriber.connect_time),

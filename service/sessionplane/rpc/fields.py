@@ -177,7 +177,7 @@ _MEMBERS: dict[type[StrEnum], Mapping[int, StrEnum]] = {
         (EventKind, event_pb2.EventKind),
         (Start, session_service_pb2.StreamStart),
         (Until, session_service_pb2.StreamUntil),
-        (Presence, session_service_pb2.Presence),
+        (Presence, session_pb2.Presence),
     )
 }
 

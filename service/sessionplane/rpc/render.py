@@ -46,7 +46,7 @@ IMPORT_OUTCOMES = _numbers(ImportOutcome, admin_service_pb2.ImportOutcome)
 MODES = _numbers(InterruptMode, run_pb2.InterruptMode)
 STAGES = _numbers(InterruptStage, run_pb2.InterruptStage)
 CLOSINGS = _numbers(ClosingReason, session_service_pb2.ClosingReason)
-PRESENCES = _numbers(Presence, session_service_pb2.Presence)
+PRESENCES = _numbers(Presence, session_pb2.Presence)
 
 ROUTES = {
     Action.CREATE: session_pb2.ROUTE_CREATE,

@@ -11,7 +11,6 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from sessionplane.v1 import session_pb2 as _session_pb2
-from sessionplane.v1 import session_service_pb2 as _session_service_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -430,7 +429,7 @@ class Subscriber(_message.Message):
     """The canonical key of that session. Empty if it has none."""
     run_id: _builtins.str
     """The run that it follows, if it named one as its target. Empty otherwise."""
-    presence: _session_service_pb2.Presence.ValueType
+    presence: _session_pb2.Presence.ValueType
     """Whether it counts as somebody being there. A watch is an OBSERVER."""
     through_sequence: _builtins.int
     """The sequence up to which the log was accounted for to it. 0 if it watches sessions."""
@@ -450,7 +449,7 @@ class Subscriber(_message.Message):
         session_id: _builtins.str = ...,
         session_key: _builtins.str = ...,
         run_id: _builtins.str = ...,
-        presence: _session_service_pb2.Presence.ValueType = ...,
+        presence: _session_pb2.Presence.ValueType = ...,
         connect_time: _timestamp_pb2.Timestamp | None = ...,
         through_sequence: _builtins.int = ...,
         lag: _builtins.int = ...,

@@ -164,6 +164,30 @@ INTERACTION_SYSTEM: Interaction.ValueType  # 2
 """Machinery did something: it never extends a session's life."""
 Global___Interaction: _TypeAlias = Interaction  # noqa: Y015
 
+class _Presence:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PresenceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Presence.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PRESENCE_UNSPECIFIED: _Presence.ValueType  # 0
+    """ATTACHED."""
+    PRESENCE_ATTACHED: _Presence.ValueType  # 1
+    """It counts: the session is ACTIVE while such a stream is open."""
+    PRESENCE_OBSERVER: _Presence.ValueType  # 2
+    """It only looks on."""
+
+class Presence(_Presence, metaclass=_PresenceEnumTypeWrapper):
+    """Whether a stream counts as somebody being there."""
+
+PRESENCE_UNSPECIFIED: Presence.ValueType  # 0
+"""ATTACHED."""
+PRESENCE_ATTACHED: Presence.ValueType  # 1
+"""It counts: the session is ACTIVE while such a stream is open."""
+PRESENCE_OBSERVER: Presence.ValueType  # 2
+"""It only looks on."""
+Global___Presence: _TypeAlias = Presence  # noqa: Y015
+
 class _Visibility:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015

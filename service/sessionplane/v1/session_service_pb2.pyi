@@ -85,30 +85,6 @@ STREAM_UNTIL_CAUGHT_UP: StreamUntil.ValueType  # 3
 """Everything that was committed when the stream was opened."""
 Global___StreamUntil: _TypeAlias = StreamUntil  # noqa: Y015
 
-class _Presence:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _PresenceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Presence.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    PRESENCE_UNSPECIFIED: _Presence.ValueType  # 0
-    """ATTACHED."""
-    PRESENCE_ATTACHED: _Presence.ValueType  # 1
-    """It counts: the session is ACTIVE while such a stream is open."""
-    PRESENCE_OBSERVER: _Presence.ValueType  # 2
-    """It only looks on."""
-
-class Presence(_Presence, metaclass=_PresenceEnumTypeWrapper):
-    """Whether a stream counts as somebody being there."""
-
-PRESENCE_UNSPECIFIED: Presence.ValueType  # 0
-"""ATTACHED."""
-PRESENCE_ATTACHED: Presence.ValueType  # 1
-"""It counts: the session is ACTIVE while such a stream is open."""
-PRESENCE_OBSERVER: Presence.ValueType  # 2
-"""It only looks on."""
-Global___Presence: _TypeAlias = Presence  # noqa: Y015
-
 class _ResumeResult:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -1296,7 +1272,7 @@ class StreamEventsRequest(_message.Message):
     """What to wait for. Default: for ever."""
     until_run_id: _builtins.str
     """With RUN_END: the run that is meant. A reconnect sends the one that `opened` or `progress` named."""
-    presence: Global___Presence.ValueType
+    presence: _session_pb2.Presence.ValueType
     """Whether this stream counts as somebody being there. Default ATTACHED."""
     subscriber_name: _builtins.str
     """A name for operators, at most 128 bytes."""
@@ -1327,7 +1303,7 @@ class StreamEventsRequest(_message.Message):
         until: Global___StreamUntil.ValueType = ...,
         until_run_id: _builtins.str = ...,
         filter: Global___EventFilter | None = ...,
-        presence: Global___Presence.ValueType = ...,
+        presence: _session_pb2.Presence.ValueType = ...,
         pending_timeout: _duration_pb2.Duration | None = ...,
         subscriber_name: _builtins.str = ...,
     ) -> None: ...
