@@ -23,7 +23,7 @@ from sessionplane.domain.errors import (
 )
 from sessionplane.domain.limits import DEFAULT, Limits
 from sessionplane.rpc.admin_service import AdminService
-from sessionplane.rpc.guard import Gate, _snake, guarded_parse, method_handlers
+from sessionplane.rpc.guard import Gate, guarded, guarded_parse, method_handler, snake
 from sessionplane.rpc.runner_service import RunnerService
 from sessionplane.rpc.server import SERVICES
 from sessionplane.rpc.session_service import SessionService
@@ -38,6 +38,7 @@ class Servicer:
     """Handlers of one service that all do what the test says."""
 
     raw_methods = frozenset({"StreamEvents"})
+    large_methods = frozenset({"Exchange"})
 
     def __init__(self, behaviour: Callable[..., Awaitable[Any]]) -> None:
         self._behaviour = behaviour
@@ -54,7 +55,8 @@ def handler(
     limits: Limits = DEFAULT,
     service: Any = SESSIONS,
 ) -> Any:
-    return method_handlers(service, Servicer(behaviour), gate=gate or Gate(), limits=limits)[method]
+    methods = guarded(service, Servicer(behaviour), gate or Gate())
+    return next(method_handler(each, limits) for each in methods if each.method.name == method)
 
 
 async def answers(_request: Any, _context: Any) -> pb.GetRunResponse:
@@ -89,7 +91,7 @@ def test_every_method_has_a_handler() -> None:
         method.name
         for descriptor, servicer in servicers
         for method in descriptor.methods
-        if not hasattr(servicer, _snake(method.name))
+        if not hasattr(servicer, snake(method.name))
     }
     assert missing == set()
 
@@ -126,7 +128,9 @@ def test_what_is_no_message_is_malformed(data: bytes) -> None:
 def test_every_method_is_registered(service: Any) -> None:
     """Each method of each service that is served has a handler with a bounded deserializer."""
     for method in service.methods:
-        found = handler(answers, method.name, limits=Limits(request_bytes_max=1), service=service)
+        found = handler(
+            answers, method.name, limits=Limits(request_bytes_max=1, exchange_bytes_max=1), service=service
+        )
         assert found is not None
         assert (found.request_streaming, found.response_streaming) == (
             method.client_streaming,
@@ -145,12 +149,12 @@ def test_streams_of_events_are_written_raw() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "snake"),
+    ("name", "expected"),
     [("StartRun", "start_run"), ("GetServerInfo", "get_server_info"), ("Interrupt", "interrupt")],
 )
-def test_a_method_is_found_by_its_name(name: str, snake: str) -> None:
+def test_a_method_is_found_by_its_name(name: str, expected: str) -> None:
     """A servicer's method is named after the RPC."""
-    assert _snake(name) == snake
+    assert snake(name) == expected
 
 
 async def test_an_answer_passes() -> None:

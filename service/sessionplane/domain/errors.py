@@ -302,6 +302,12 @@ class MaxAge(SessionPlaneError):
     reason = "MAX_AGE"
 
 
+class TimedOut(SessionPlaneError):
+    """The caller's timeout is over. What was asked may be done or not: ask again, under the same request id."""
+
+    reason = "TIMED_OUT"
+
+
 class Credential(SessionPlaneError):
     """The credential is not, or no longer, good. Get a new one."""
 

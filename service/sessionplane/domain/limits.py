@@ -35,6 +35,9 @@ class Limits:
     publish_events_max: int = _bound(256, "events in one publication")
     publish_bytes_max: int = _bound(1 * _MIB, "bytes in one publication")
     request_bytes_max: int = _bound(1 * _MIB + 64 * _KIB, "a request message")
+    exchange_bytes_max: int = _bound(
+        4 * _MIB, "a message of an Exchange; each request in it is bounded as by itself"
+    )
     filter_types_max: int = _bound(64, "types of custom events in a filter")
     acknowledged_inputs_max: int = _bound(256, "inputs acknowledged in one message")
     labels_max: int = _bound(32, "labels of a session or run")
@@ -101,6 +104,11 @@ class Limits:
         55 * _MIN, "the age at which a stream ends and is to be resumed; some end up to a tenth earlier"
     )
     watch_sessions_max: int = _bound(100, "sessions that a watch reads at once")
+    exchange_requests_max: int = _bound(1_024, "requests of one Exchange that are under way")
+    exchange_frame_bytes_max: int = _bound(
+        1 * _MIB, "answers in one message of an Exchange; one larger goes alone"
+    )
+    server_exchanges_max: int = _bound(2_000, "Exchanges of one server")
     pending_timeout_ms_max: int = _bound(10 * _MIN, "how long a stream waits for a run that does not exist")
     wait_ms_max: int = _bound(60 * _S, "how long WaitRun and ClaimRun wait")
     wait_margin_ms_min: int = _bound(100, "how long before a call's deadline a waiting call answers")

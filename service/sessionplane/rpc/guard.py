@@ -16,6 +16,7 @@ import grpc
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
+from google.rpc.status_pb2 import Status
 
 from sessionplane.domain.errors import Draining, LimitExceeded, Malformed, SessionPlaneError
 from sessionplane.domain.limits import Limits
@@ -69,49 +70,22 @@ def guarded_parse(message: type[M], *, bytes_max: int) -> Callable[[bytes], M | 
     return parse
 
 
-def method_handlers(
-    service: ServiceDescriptor, servicer: object, *, gate: Gate, limits: Limits
-) -> dict[str, grpc.RpcMethodHandler[Any, Any]]:
-    """Guard a service: each method of its descriptor by the servicer's method of that name in snake case.
+class Guarded:
+    """One method behind its guard, whichever way its requests come."""
 
-    A handler of a unary method takes (request, context) and returns the response. One of a streaming response
-    takes (request, context) and writes to the context itself: encoded bytes if its class says so in `raw_methods`.
-    """
-    raw: frozenset[str] = getattr(servicer, "raw_methods", frozenset())
-    return {
-        method.name: _handler(
-            method, getattr(servicer, _snake(method.name)), gate, limits, raw=method.name in raw
-        )
-        for method in service.methods
-    }
+    def __init__(self, method: MethodDescriptor, servicer: object, gate: Gate) -> None:
+        self.method = method
+        self.raw = method.name in getattr(servicer, "raw_methods", ())
+        self.large = method.name in getattr(servicer, "large_methods", ())
+        self.name = f"{method.containing_service.name}/{method.name}"
+        self._behaviour: Callable[..., Awaitable[Any]] = getattr(servicer, snake(method.name))
+        self._gate = gate
 
-
-def _handler(
-    method: MethodDescriptor,
-    behaviour: Callable[..., Awaitable[Any]],
-    gate: Gate,
-    limits: Limits,
-    *,
-    raw: bool,
-) -> grpc.RpcMethodHandler[Any, Any]:
-    parse = guarded_parse(GetMessageClass(method.input_type), bytes_max=limits.request_bytes_max)
-    encode = None if raw else GetMessageClass(method.output_type).SerializeToString
-    name = f"{method.containing_service.name}/{method.name}"
-    make = {
-        (False, False): grpc.unary_unary_rpc_method_handler,
-        (False, True): grpc.unary_stream_rpc_method_handler,
-        (True, True): grpc.stream_stream_rpc_method_handler,
-    }[method.client_streaming, method.server_streaming]
-    guard = _guarded_stream if method.client_streaming else _guarded
-    return make(
-        guard(behaviour, name=name, gate=gate), request_deserializer=parse, response_serializer=encode
-    )
-
-
-def _guarded(behaviour: Callable[..., Awaitable[Any]], *, name: str, gate: Gate) -> Callable[..., Any]:
-    """Guard a method with one request."""
-
-    async def call(request: Message | SessionPlaneError, context: Context) -> Any:
+    async def answer(self, request: Message | SessionPlaneError | None, context: Any) -> Any:
+        """Return the response, or the status to refuse with. Raises only what ends a call: its cancellation, or that
+        the transport has done so.
+        """
+        gate = self._gate
         gate.came += 1
         gate.under_way += 1
         try:
@@ -119,29 +93,49 @@ def _guarded(behaviour: Callable[..., Awaitable[Any]], *, name: str, gate: Gate)
                 raise request
             if not gate.open:
                 raise Draining
-            return await behaviour(request, context)
+            if self.method.client_streaming:
+                return await self._behaviour(context)
+            return await self._behaviour(request, context)
         except SessionPlaneError as error:
-            status = status_of(error)
+            return status_of(error)
         except (grpc.aio.AbortError, grpc.aio.InternalError):
             raise
         except Exception as error:  # noqa: BLE001 - the last line: nothing leaks, nothing goes unlogged
-            status = incident(error, rpc=name)
+            return incident(error, rpc=self.name)
         finally:
             gate.under_way -= 1
-        return await abort(context, status)
 
-    return call
-
-
-def _guarded_stream(behaviour: Callable[..., Awaitable[Any]], *, name: str, gate: Gate) -> Callable[..., Any]:
-    """Guard a method with a stream of requests; the behaviour reads from the context."""
-    guarded = _guarded(lambda _, context: behaviour(context), name=name, gate=gate)
-
-    async def call(_requests: object, context: Context) -> Any:
-        return await guarded(None, context)
-
-    return call
+    async def serve(self, request: Any, context: Context) -> Any:
+        """Answer a call over the transport. A stream of requests is read from the context, as they come."""
+        answer = await self.answer(request, context)
+        return await abort(context, answer) if isinstance(answer, Status) else answer
 
 
-def _snake(name: str) -> str:
+def guarded(service: ServiceDescriptor, servicer: object, gate: Gate) -> list[Guarded]:
+    """Guard a service: each method of its descriptor by the servicer's method of that name in snake case.
+
+    The servicer's method of a unary method takes (request, context) and returns the response. One of a streaming
+    response takes (request, context) and writes to the context itself, encoded bytes if its class names it in
+    `raw_methods`. One of streaming requests takes (context) and reads from it, too; its messages may hold several
+    requests if its class names it in `large_methods`.
+    """
+    return [Guarded(method, servicer, gate) for method in service.methods]
+
+
+def method_handler(guarded: Guarded, limits: Limits) -> grpc.RpcMethodHandler[Any, Any]:
+    """Return what the transport serves a method with."""
+    method = guarded.method
+    bytes_max = limits.exchange_bytes_max if guarded.large else limits.request_bytes_max
+    parse = guarded_parse(GetMessageClass(method.input_type), bytes_max=bytes_max)
+    encode = None if guarded.raw else GetMessageClass(method.output_type).SerializeToString
+    make = {
+        (False, False): grpc.unary_unary_rpc_method_handler,
+        (False, True): grpc.unary_stream_rpc_method_handler,
+        (True, True): grpc.stream_stream_rpc_method_handler,
+    }[method.client_streaming, method.server_streaming]
+    return make(guarded.serve, request_deserializer=parse, response_serializer=encode)
+
+
+def snake(name: str) -> str:
+    """Return the name that Python, and a field of the wire, give to a method."""
     return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()

@@ -16,7 +16,8 @@ from sessionplane.domain.limits import Limits
 from sessionplane.plane.plane import ControlPlane
 from sessionplane.rpc.admin_service import AdminService, ServerFacts
 from sessionplane.rpc.door import Door
-from sessionplane.rpc.guard import Gate, method_handlers
+from sessionplane.rpc.exchange import Exchange
+from sessionplane.rpc.guard import Gate, guarded, method_handler
 from sessionplane.rpc.health import Health
 from sessionplane.rpc.parse import Parser
 from sessionplane.rpc.runner_service import RunnerService
@@ -73,17 +74,22 @@ SERVICES = (
 
 
 def services(
-    plane: ControlPlane, facts: ServerFacts, *, gate: Gate, limits: Limits
+    plane: ControlPlane, facts: ServerFacts, *, exchange: Exchange, gate: Gate, limits: Limits
 ) -> Iterator[tuple[str, dict[str, grpc.RpcMethodHandler[Any, Any]]]]:
-    """Return what a plane serves, as any transport may carry it: the name of each service and its guarded methods."""
+    """Return what a plane serves, as any transport may carry it: the name of each service and its guarded methods.
+
+    The exchange learns all of them, so it must belong to this server alone.
+    """
     parser = Parser(limits, plane.keys)
     servicers = (
-        SessionService(plane, parser),
+        SessionService(plane, parser, exchange),
         RunnerService(plane, parser),
         AdminService(plane, parser, facts),
     )
     for descriptor, servicer in zip(SERVICES, servicers, strict=True):
-        yield descriptor.full_name, method_handlers(descriptor, servicer, gate=gate, limits=limits)
+        methods = guarded(descriptor, servicer, gate)
+        exchange.offer(methods)
+        yield descriptor.full_name, {each.method.name: method_handler(each, limits) for each in methods}
 
 
 class Edge:
@@ -125,6 +131,7 @@ class Edge:
         self._health.drain()
         self._gate.open = False
         self._plane.drain()
+        self._exchange.drain()
 
     async def stop(self, grace_s: float) -> None:
         """Answer what has come already, wait for what is still being answered, then close."""

@@ -18,6 +18,7 @@ from sessionplane.plane.context import with_request
 from sessionplane.plane.plane import ControlPlane
 from sessionplane.plane.sessions import View
 from sessionplane.rpc import listing, render
+from sessionplane.rpc.exchange import Exchange
 from sessionplane.rpc.fields import NAMESPACE, digest, page_size
 from sessionplane.rpc.guard import Context
 from sessionplane.rpc.parse import Parser
@@ -32,13 +33,15 @@ EVENTS_PAGE = 256
 class SessionService:
     """Each method: read the request, run the use case, show its answer."""
 
-    raw_methods = frozenset({"StreamEvents", "WatchSessions"})
+    raw_methods = frozenset({"StreamEvents", "WatchSessions", "Exchange"})
+    large_methods = frozenset({"Exchange"})
 
-    def __init__(self, plane: ControlPlane, parser: Parser) -> None:
+    def __init__(self, plane: ControlPlane, parser: Parser, exchange: Exchange) -> None:
         self._plane = plane
         self._parser = parser
         self._streams = StreamWriter(plane)
         self._watches = WatchWriter(plane)
+        self._exchange = exchange
 
     async def resolve_session(
         self, request: pb.ResolveSessionRequest, _context: Context
@@ -203,6 +206,10 @@ class SessionService:
     async def watch_sessions(self, request: pb.WatchSessionsRequest, context: Context) -> None:
         """Follow the sessions of a namespace."""
         await self._watches.serve(self._parser.watch(request), context)
+
+    async def exchange(self, context: Context) -> None:
+        """Answer unary requests over one stream."""
+        await self._exchange.serve(context)
 
     async def list_events(self, request: pb.ListEventsRequest, _context: Context) -> pb.ListEventsResponse:
         """Read a page of a session's log."""

@@ -67,6 +67,7 @@ CODES: dict[type[SessionPlaneError], grpc.StatusCode] = {
     errors.SlowConsumer: _Code.RESOURCE_EXHAUSTED,
     errors.StorageFull: _Code.RESOURCE_EXHAUSTED,
     errors.Overloaded: _Code.RESOURCE_EXHAUSTED,
+    errors.TimedOut: _Code.DEADLINE_EXCEEDED,
     errors.MaxAge: _Code.UNAVAILABLE,
     errors.Draining: _Code.UNAVAILABLE,
     errors.StoreBusy: _Code.UNAVAILABLE,

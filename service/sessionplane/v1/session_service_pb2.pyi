@@ -4,6 +4,7 @@ isort:skip_file
 """
 
 from collections import abc as _abc
+from google.protobuf import any_pb2 as _any_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import field_mask_pb2 as _field_mask_pb2
@@ -11,8 +12,10 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from sessionplane.v1 import admin_service_pb2 as _admin_service_pb2
 from sessionplane.v1 import event_pb2 as _event_pb2
 from sessionplane.v1 import run_pb2 as _run_pb2
+from sessionplane.v1 import runner_service_pb2 as _runner_service_pb2
 from sessionplane.v1 import session_pb2 as _session_pb2
 import builtins as _builtins
 import sys
@@ -1733,3 +1736,486 @@ class WatchCaughtUp(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WatchCaughtUp: _TypeAlias = WatchCaughtUp  # noqa: Y015
+
+@_typing.final
+class ExchangeRequest(_message.Message):
+    """What a client sends: as many requests as it has, and which of those before it no longer waits for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    CANCELLED_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def requests(self) -> _containers.RepeatedCompositeFieldContainer[Global___UnaryRequest]:
+        """Requests of any unary method, in any number."""
+
+    @_builtins.property
+    def cancelled_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Ids of requests whose answers nobody waits for any more, as a cancelled call says it: what waits (ClaimRun,
+        WaitRun) stops waiting; what was begun may be done or not. No answer comes, but one may be on its way. Ids that are
+        not under way are ignored.
+        """
+
+    def __init__(
+        self,
+        *,
+        requests: _abc.Iterable[Global___UnaryRequest] | None = ...,
+        cancelled_ids: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled_ids", b"cancelled_ids", "requests", b"requests"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExchangeRequest: _TypeAlias = ExchangeRequest  # noqa: Y015
+
+@_typing.final
+class UnaryRequest(_message.Message):
+    """One request, as it would be sent by itself."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    TIMEOUT_FIELD_NUMBER: _builtins.int
+    RESOLVE_SESSION_FIELD_NUMBER: _builtins.int
+    GET_SESSION_FIELD_NUMBER: _builtins.int
+    LIST_SESSIONS_FIELD_NUMBER: _builtins.int
+    UPDATE_SESSION_FIELD_NUMBER: _builtins.int
+    RESET_SESSION_FIELD_NUMBER: _builtins.int
+    SUSPEND_SESSION_FIELD_NUMBER: _builtins.int
+    CLOSE_SESSION_FIELD_NUMBER: _builtins.int
+    DELETE_SESSION_FIELD_NUMBER: _builtins.int
+    START_RUN_FIELD_NUMBER: _builtins.int
+    GET_RUN_FIELD_NUMBER: _builtins.int
+    LIST_RUNS_FIELD_NUMBER: _builtins.int
+    WAIT_RUN_FIELD_NUMBER: _builtins.int
+    INTERRUPT_FIELD_NUMBER: _builtins.int
+    GET_INTERRUPT_FIELD_NUMBER: _builtins.int
+    LIST_EVENTS_FIELD_NUMBER: _builtins.int
+    CLAIM_RUN_FIELD_NUMBER: _builtins.int
+    PUBLISH_EVENTS_FIELD_NUMBER: _builtins.int
+    HEARTBEAT_RUN_FIELD_NUMBER: _builtins.int
+    FINISH_RUN_FIELD_NUMBER: _builtins.int
+    RELEASE_RUN_FIELD_NUMBER: _builtins.int
+    GET_SERVER_INFO_FIELD_NUMBER: _builtins.int
+    EXPLAIN_KEY_FIELD_NUMBER: _builtins.int
+    CHECK_INVARIANTS_FIELD_NUMBER: _builtins.int
+    LIST_SUBSCRIBERS_FIELD_NUMBER: _builtins.int
+    DISCONNECT_SUBSCRIBER_FIELD_NUMBER: _builtins.int
+    COMPACT_EVENTS_FIELD_NUMBER: _builtins.int
+    IMPORT_SESSIONS_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    """The answer carries it. Any number that no other request of this stream has that is under way: count them."""
+    @_builtins.property
+    def timeout(self) -> _duration_pb2.Duration:
+        """How long the caller waits, as a call's deadline: when it is over the answer is DEADLINE_EXCEEDED `TIMED_OUT`, and
+        what was begun may be done or not. ClaimRun and WaitRun answer before. Unset: no limit. Less than zero is
+        FIELD_INVALID.
+        """
+
+    @_builtins.property
+    def resolve_session(self) -> Global___ResolveSessionRequest:
+        """For SessionService.ResolveSession."""
+
+    @_builtins.property
+    def get_session(self) -> Global___GetSessionRequest:
+        """For SessionService.GetSession."""
+
+    @_builtins.property
+    def list_sessions(self) -> Global___ListSessionsRequest:
+        """For SessionService.ListSessions."""
+
+    @_builtins.property
+    def update_session(self) -> Global___UpdateSessionRequest:
+        """For SessionService.UpdateSession."""
+
+    @_builtins.property
+    def reset_session(self) -> Global___ResetSessionRequest:
+        """For SessionService.ResetSession."""
+
+    @_builtins.property
+    def suspend_session(self) -> Global___SuspendSessionRequest:
+        """For SessionService.SuspendSession."""
+
+    @_builtins.property
+    def close_session(self) -> Global___CloseSessionRequest:
+        """For SessionService.CloseSession."""
+
+    @_builtins.property
+    def delete_session(self) -> Global___DeleteSessionRequest:
+        """For SessionService.DeleteSession."""
+
+    @_builtins.property
+    def start_run(self) -> Global___StartRunRequest:
+        """For SessionService.StartRun."""
+
+    @_builtins.property
+    def get_run(self) -> Global___GetRunRequest:
+        """For SessionService.GetRun."""
+
+    @_builtins.property
+    def list_runs(self) -> Global___ListRunsRequest:
+        """For SessionService.ListRuns."""
+
+    @_builtins.property
+    def wait_run(self) -> Global___WaitRunRequest:
+        """For SessionService.WaitRun."""
+
+    @_builtins.property
+    def interrupt(self) -> Global___InterruptRequest:
+        """For SessionService.Interrupt."""
+
+    @_builtins.property
+    def get_interrupt(self) -> Global___GetInterruptRequest:
+        """For SessionService.GetInterrupt."""
+
+    @_builtins.property
+    def list_events(self) -> Global___ListEventsRequest:
+        """For SessionService.ListEvents."""
+
+    @_builtins.property
+    def claim_run(self) -> _runner_service_pb2.ClaimRunRequest:
+        """For RunnerService.ClaimRun."""
+
+    @_builtins.property
+    def publish_events(self) -> _runner_service_pb2.PublishEventsRequest:
+        """For RunnerService.PublishEvents."""
+
+    @_builtins.property
+    def heartbeat_run(self) -> _runner_service_pb2.HeartbeatRunRequest:
+        """For RunnerService.HeartbeatRun."""
+
+    @_builtins.property
+    def finish_run(self) -> _runner_service_pb2.FinishRunRequest:
+        """For RunnerService.FinishRun."""
+
+    @_builtins.property
+    def release_run(self) -> _runner_service_pb2.ReleaseRunRequest:
+        """For RunnerService.ReleaseRun."""
+
+    @_builtins.property
+    def get_server_info(self) -> _admin_service_pb2.GetServerInfoRequest:
+        """For AdminService.GetServerInfo."""
+
+    @_builtins.property
+    def explain_key(self) -> _admin_service_pb2.ExplainKeyRequest:
+        """For AdminService.ExplainKey."""
+
+    @_builtins.property
+    def check_invariants(self) -> _admin_service_pb2.CheckInvariantsRequest:
+        """For AdminService.CheckInvariants."""
+
+    @_builtins.property
+    def list_subscribers(self) -> _admin_service_pb2.ListSubscribersRequest:
+        """For AdminService.ListSubscribers."""
+
+    @_builtins.property
+    def disconnect_subscriber(self) -> _admin_service_pb2.DisconnectSubscriberRequest:
+        """For AdminService.DisconnectSubscriber."""
+
+    @_builtins.property
+    def compact_events(self) -> _admin_service_pb2.CompactEventsRequest:
+        """For AdminService.CompactEvents."""
+
+    @_builtins.property
+    def import_sessions(self) -> _admin_service_pb2.ImportSessionsRequest:
+        """For AdminService.ImportSessions."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+        timeout: _duration_pb2.Duration | None = ...,
+        resolve_session: Global___ResolveSessionRequest | None = ...,
+        get_session: Global___GetSessionRequest | None = ...,
+        list_sessions: Global___ListSessionsRequest | None = ...,
+        update_session: Global___UpdateSessionRequest | None = ...,
+        reset_session: Global___ResetSessionRequest | None = ...,
+        suspend_session: Global___SuspendSessionRequest | None = ...,
+        close_session: Global___CloseSessionRequest | None = ...,
+        delete_session: Global___DeleteSessionRequest | None = ...,
+        start_run: Global___StartRunRequest | None = ...,
+        get_run: Global___GetRunRequest | None = ...,
+        list_runs: Global___ListRunsRequest | None = ...,
+        wait_run: Global___WaitRunRequest | None = ...,
+        interrupt: Global___InterruptRequest | None = ...,
+        get_interrupt: Global___GetInterruptRequest | None = ...,
+        list_events: Global___ListEventsRequest | None = ...,
+        claim_run: _runner_service_pb2.ClaimRunRequest | None = ...,
+        publish_events: _runner_service_pb2.PublishEventsRequest | None = ...,
+        heartbeat_run: _runner_service_pb2.HeartbeatRunRequest | None = ...,
+        finish_run: _runner_service_pb2.FinishRunRequest | None = ...,
+        release_run: _runner_service_pb2.ReleaseRunRequest | None = ...,
+        get_server_info: _admin_service_pb2.GetServerInfoRequest | None = ...,
+        explain_key: _admin_service_pb2.ExplainKeyRequest | None = ...,
+        check_invariants: _admin_service_pb2.CheckInvariantsRequest | None = ...,
+        list_subscribers: _admin_service_pb2.ListSubscribersRequest | None = ...,
+        disconnect_subscriber: _admin_service_pb2.DisconnectSubscriberRequest | None = ...,
+        compact_events: _admin_service_pb2.CompactEventsRequest | None = ...,
+        import_sessions: _admin_service_pb2.ImportSessionsRequest | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["check_invariants", b"check_invariants", "claim_run", b"claim_run", "close_session", b"close_session", "compact_events", b"compact_events", "delete_session", b"delete_session", "disconnect_subscriber", b"disconnect_subscriber", "explain_key", b"explain_key", "finish_run", b"finish_run", "get_interrupt", b"get_interrupt", "get_run", b"get_run", "get_server_info", b"get_server_info", "get_session", b"get_session", "heartbeat_run", b"heartbeat_run", "import_sessions", b"import_sessions", "interrupt", b"interrupt", "list_events", b"list_events", "list_runs", b"list_runs", "list_sessions", b"list_sessions", "list_subscribers", b"list_subscribers", "publish_events", b"publish_events", "release_run", b"release_run", "request", b"request", "reset_session", b"reset_session", "resolve_session", b"resolve_session", "start_run", b"start_run", "suspend_session", b"suspend_session", "timeout", b"timeout", "update_session", b"update_session", "wait_run", b"wait_run"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["check_invariants", b"check_invariants", "claim_run", b"claim_run", "close_session", b"close_session", "compact_events", b"compact_events", "delete_session", b"delete_session", "disconnect_subscriber", b"disconnect_subscriber", "explain_key", b"explain_key", "finish_run", b"finish_run", "get_interrupt", b"get_interrupt", "get_run", b"get_run", "get_server_info", b"get_server_info", "get_session", b"get_session", "heartbeat_run", b"heartbeat_run", "id", b"id", "import_sessions", b"import_sessions", "interrupt", b"interrupt", "list_events", b"list_events", "list_runs", b"list_runs", "list_sessions", b"list_sessions", "list_subscribers", b"list_subscribers", "publish_events", b"publish_events", "release_run", b"release_run", "request", b"request", "reset_session", b"reset_session", "resolve_session", b"resolve_session", "start_run", b"start_run", "suspend_session", b"suspend_session", "timeout", b"timeout", "update_session", b"update_session", "wait_run", b"wait_run"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_request: _TypeAlias = _typing.Literal["resolve_session", "get_session", "list_sessions", "update_session", "reset_session", "suspend_session", "close_session", "delete_session", "start_run", "get_run", "list_runs", "wait_run", "interrupt", "get_interrupt", "list_events", "claim_run", "publish_events", "heartbeat_run", "finish_run", "release_run", "get_server_info", "explain_key", "check_invariants", "list_subscribers", "disconnect_subscriber", "compact_events", "import_sessions"]  # noqa: Y015
+    _WhichOneofArgType_request: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_request) -> _WhichOneofReturnType_request | None: ...
+
+Global___UnaryRequest: _TypeAlias = UnaryRequest  # noqa: Y015
+
+@_typing.final
+class ExchangeResponse(_message.Message):
+    """What the server sends: the answers that were ready."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESPONSES_FIELD_NUMBER: _builtins.int
+    CLOSING_FIELD_NUMBER: _builtins.int
+    closing: _builtins.bool
+    """The server wants this stream to end: it stops, or the stream is old. Send what comes next over a new one, and close
+    this one's sending side: what is under way is still answered. A server that stops refuses what still comes here as
+    DRAINING.
+    """
+    @_builtins.property
+    def responses(self) -> _containers.RepeatedCompositeFieldContainer[Global___UnaryResponse]:
+        """In any order."""
+
+    def __init__(
+        self,
+        *,
+        responses: _abc.Iterable[Global___UnaryResponse] | None = ...,
+        closing: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["closing", b"closing", "responses", b"responses"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExchangeResponse: _TypeAlias = ExchangeResponse  # noqa: Y015
+
+@_typing.final
+class UnaryResponse(_message.Message):
+    """The answer to one request."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    RESOLVE_SESSION_FIELD_NUMBER: _builtins.int
+    GET_SESSION_FIELD_NUMBER: _builtins.int
+    LIST_SESSIONS_FIELD_NUMBER: _builtins.int
+    UPDATE_SESSION_FIELD_NUMBER: _builtins.int
+    RESET_SESSION_FIELD_NUMBER: _builtins.int
+    SUSPEND_SESSION_FIELD_NUMBER: _builtins.int
+    CLOSE_SESSION_FIELD_NUMBER: _builtins.int
+    DELETE_SESSION_FIELD_NUMBER: _builtins.int
+    START_RUN_FIELD_NUMBER: _builtins.int
+    GET_RUN_FIELD_NUMBER: _builtins.int
+    LIST_RUNS_FIELD_NUMBER: _builtins.int
+    WAIT_RUN_FIELD_NUMBER: _builtins.int
+    INTERRUPT_FIELD_NUMBER: _builtins.int
+    GET_INTERRUPT_FIELD_NUMBER: _builtins.int
+    LIST_EVENTS_FIELD_NUMBER: _builtins.int
+    CLAIM_RUN_FIELD_NUMBER: _builtins.int
+    PUBLISH_EVENTS_FIELD_NUMBER: _builtins.int
+    HEARTBEAT_RUN_FIELD_NUMBER: _builtins.int
+    FINISH_RUN_FIELD_NUMBER: _builtins.int
+    RELEASE_RUN_FIELD_NUMBER: _builtins.int
+    GET_SERVER_INFO_FIELD_NUMBER: _builtins.int
+    EXPLAIN_KEY_FIELD_NUMBER: _builtins.int
+    CHECK_INVARIANTS_FIELD_NUMBER: _builtins.int
+    LIST_SUBSCRIBERS_FIELD_NUMBER: _builtins.int
+    DISCONNECT_SUBSCRIBER_FIELD_NUMBER: _builtins.int
+    COMPACT_EVENTS_FIELD_NUMBER: _builtins.int
+    IMPORT_SESSIONS_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    """That of the request."""
+    @_builtins.property
+    def error(self) -> Global___UnaryError:
+        """It was refused."""
+
+    @_builtins.property
+    def resolve_session(self) -> Global___ResolveSessionResponse:
+        """Of SessionService.ResolveSession."""
+
+    @_builtins.property
+    def get_session(self) -> Global___GetSessionResponse:
+        """Of SessionService.GetSession."""
+
+    @_builtins.property
+    def list_sessions(self) -> Global___ListSessionsResponse:
+        """Of SessionService.ListSessions."""
+
+    @_builtins.property
+    def update_session(self) -> Global___UpdateSessionResponse:
+        """Of SessionService.UpdateSession."""
+
+    @_builtins.property
+    def reset_session(self) -> Global___ResetSessionResponse:
+        """Of SessionService.ResetSession."""
+
+    @_builtins.property
+    def suspend_session(self) -> Global___SuspendSessionResponse:
+        """Of SessionService.SuspendSession."""
+
+    @_builtins.property
+    def close_session(self) -> Global___CloseSessionResponse:
+        """Of SessionService.CloseSession."""
+
+    @_builtins.property
+    def delete_session(self) -> Global___DeleteSessionResponse:
+        """Of SessionService.DeleteSession."""
+
+    @_builtins.property
+    def start_run(self) -> Global___StartRunResponse:
+        """Of SessionService.StartRun."""
+
+    @_builtins.property
+    def get_run(self) -> Global___GetRunResponse:
+        """Of SessionService.GetRun."""
+
+    @_builtins.property
+    def list_runs(self) -> Global___ListRunsResponse:
+        """Of SessionService.ListRuns."""
+
+    @_builtins.property
+    def wait_run(self) -> Global___WaitRunResponse:
+        """Of SessionService.WaitRun."""
+
+    @_builtins.property
+    def interrupt(self) -> Global___InterruptResponse:
+        """Of SessionService.Interrupt."""
+
+    @_builtins.property
+    def get_interrupt(self) -> Global___GetInterruptResponse:
+        """Of SessionService.GetInterrupt."""
+
+    @_builtins.property
+    def list_events(self) -> Global___ListEventsResponse:
+        """Of SessionService.ListEvents."""
+
+    @_builtins.property
+    def claim_run(self) -> _runner_service_pb2.ClaimRunResponse:
+        """Of RunnerService.ClaimRun."""
+
+    @_builtins.property
+    def publish_events(self) -> _runner_service_pb2.PublishEventsResponse:
+        """Of RunnerService.PublishEvents."""
+
+    @_builtins.property
+    def heartbeat_run(self) -> _runner_service_pb2.HeartbeatRunResponse:
+        """Of RunnerService.HeartbeatRun."""
+
+    @_builtins.property
+    def finish_run(self) -> _runner_service_pb2.FinishRunResponse:
+        """Of RunnerService.FinishRun."""
+
+    @_builtins.property
+    def release_run(self) -> _runner_service_pb2.ReleaseRunResponse:
+        """Of RunnerService.ReleaseRun."""
+
+    @_builtins.property
+    def get_server_info(self) -> _admin_service_pb2.GetServerInfoResponse:
+        """Of AdminService.GetServerInfo."""
+
+    @_builtins.property
+    def explain_key(self) -> _admin_service_pb2.ExplainKeyResponse:
+        """Of AdminService.ExplainKey."""
+
+    @_builtins.property
+    def check_invariants(self) -> _admin_service_pb2.CheckInvariantsResponse:
+        """Of AdminService.CheckInvariants."""
+
+    @_builtins.property
+    def list_subscribers(self) -> _admin_service_pb2.ListSubscribersResponse:
+        """Of AdminService.ListSubscribers."""
+
+    @_builtins.property
+    def disconnect_subscriber(self) -> _admin_service_pb2.DisconnectSubscriberResponse:
+        """Of AdminService.DisconnectSubscriber."""
+
+    @_builtins.property
+    def compact_events(self) -> _admin_service_pb2.CompactEventsResponse:
+        """Of AdminService.CompactEvents."""
+
+    @_builtins.property
+    def import_sessions(self) -> _admin_service_pb2.ImportSessionsResponse:
+        """Of AdminService.ImportSessions."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+        error: Global___UnaryError | None = ...,
+        resolve_session: Global___ResolveSessionResponse | None = ...,
+        get_session: Global___GetSessionResponse | None = ...,
+        list_sessions: Global___ListSessionsResponse | None = ...,
+        update_session: Global___UpdateSessionResponse | None = ...,
+        reset_session: Global___ResetSessionResponse | None = ...,
+        suspend_session: Global___SuspendSessionResponse | None = ...,
+        close_session: Global___CloseSessionResponse | None = ...,
+        delete_session: Global___DeleteSessionResponse | None = ...,
+        start_run: Global___StartRunResponse | None = ...,
+        get_run: Global___GetRunResponse | None = ...,
+        list_runs: Global___ListRunsResponse | None = ...,
+        wait_run: Global___WaitRunResponse | None = ...,
+        interrupt: Global___InterruptResponse | None = ...,
+        get_interrupt: Global___GetInterruptResponse | None = ...,
+        list_events: Global___ListEventsResponse | None = ...,
+        claim_run: _runner_service_pb2.ClaimRunResponse | None = ...,
+        publish_events: _runner_service_pb2.PublishEventsResponse | None = ...,
+        heartbeat_run: _runner_service_pb2.HeartbeatRunResponse | None = ...,
+        finish_run: _runner_service_pb2.FinishRunResponse | None = ...,
+        release_run: _runner_service_pb2.ReleaseRunResponse | None = ...,
+        get_server_info: _admin_service_pb2.GetServerInfoResponse | None = ...,
+        explain_key: _admin_service_pb2.ExplainKeyResponse | None = ...,
+        check_invariants: _admin_service_pb2.CheckInvariantsResponse | None = ...,
+        list_subscribers: _admin_service_pb2.ListSubscribersResponse | None = ...,
+        disconnect_subscriber: _admin_service_pb2.DisconnectSubscriberResponse | None = ...,
+        compact_events: _admin_service_pb2.CompactEventsResponse | None = ...,
+        import_sessions: _admin_service_pb2.ImportSessionsResponse | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["check_invariants", b"check_invariants", "claim_run", b"claim_run", "close_session", b"close_session", "compact_events", b"compact_events", "delete_session", b"delete_session", "disconnect_subscriber", b"disconnect_subscriber", "error", b"error", "explain_key", b"explain_key", "finish_run", b"finish_run", "get_interrupt", b"get_interrupt", "get_run", b"get_run", "get_server_info", b"get_server_info", "get_session", b"get_session", "heartbeat_run", b"heartbeat_run", "import_sessions", b"import_sessions", "interrupt", b"interrupt", "list_events", b"list_events", "list_runs", b"list_runs", "list_sessions", b"list_sessions", "list_subscribers", b"list_subscribers", "publish_events", b"publish_events", "release_run", b"release_run", "reset_session", b"reset_session", "resolve_session", b"resolve_session", "response", b"response", "start_run", b"start_run", "suspend_session", b"suspend_session", "update_session", b"update_session", "wait_run", b"wait_run"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["check_invariants", b"check_invariants", "claim_run", b"claim_run", "close_session", b"close_session", "compact_events", b"compact_events", "delete_session", b"delete_session", "disconnect_subscriber", b"disconnect_subscriber", "error", b"error", "explain_key", b"explain_key", "finish_run", b"finish_run", "get_interrupt", b"get_interrupt", "get_run", b"get_run", "get_server_info", b"get_server_info", "get_session", b"get_session", "heartbeat_run", b"heartbeat_run", "id", b"id", "import_sessions", b"import_sessions", "interrupt", b"interrupt", "list_events", b"list_events", "list_runs", b"list_runs", "list_sessions", b"list_sessions", "list_subscribers", b"list_subscribers", "publish_events", b"publish_events", "release_run", b"release_run", "reset_session", b"reset_session", "resolve_session", b"resolve_session", "response", b"response", "start_run", b"start_run", "suspend_session", b"suspend_session", "update_session", b"update_session", "wait_run", b"wait_run"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_response: _TypeAlias = _typing.Literal["error", "resolve_session", "get_session", "list_sessions", "update_session", "reset_session", "suspend_session", "close_session", "delete_session", "start_run", "get_run", "list_runs", "wait_run", "interrupt", "get_interrupt", "list_events", "claim_run", "publish_events", "heartbeat_run", "finish_run", "release_run", "get_server_info", "explain_key", "check_invariants", "list_subscribers", "disconnect_subscriber", "compact_events", "import_sessions"]  # noqa: Y015
+    _WhichOneofArgType_response: _TypeAlias = _typing.Literal["response", b"response"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_response) -> _WhichOneofReturnType_response | None: ...
+
+Global___UnaryResponse: _TypeAlias = UnaryResponse  # noqa: Y015
+
+@_typing.final
+class UnaryError(_message.Message):
+    """The status of a request that was refused. It has the fields and the numbers of google.rpc.Status."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CODE_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    DETAILS_FIELD_NUMBER: _builtins.int
+    code: _builtins.int
+    """The gRPC status code. Never OK."""
+    message: _builtins.str
+    """What is wrong and what to do, in English."""
+    @_builtins.property
+    def details(self) -> _containers.RepeatedCompositeFieldContainer[_any_pb2.Any]:
+        """As in the status of a call: google.rpc.ErrorInfo first, then whatever else the reason brings."""
+
+    def __init__(
+        self,
+        *,
+        code: _builtins.int = ...,
+        message: _builtins.str = ...,
+        details: _abc.Iterable[_any_pb2.Any] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "details", b"details", "message", b"message"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnaryError: _TypeAlias = UnaryError  # noqa: Y015

@@ -126,6 +126,11 @@ class SessionServiceStub(object):
                 request_serializer=sessionplane_dot_v1_dot_session__service__pb2.WatchSessionsRequest.SerializeToString,
                 response_deserializer=sessionplane_dot_v1_dot_session__service__pb2.WatchSessionsResponse.FromString,
                 _registered_method=True)
+        self.Exchange = channel.stream_stream(
+                '/sessionplane.v1.SessionService/Exchange',
+                request_serializer=sessionplane_dot_v1_dot_session__service__pb2.ExchangeRequest.SerializeToString,
+                response_deserializer=sessionplane_dot_v1_dot_session__service__pb2.ExchangeResponse.FromString,
+                _registered_method=True)
 
 
 class SessionServiceServicer(object):
@@ -294,6 +299,19 @@ class SessionServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Exchange(self, request_iterator, context):
+        """Carries unary requests of all three services over one stream, which costs a fraction of a call for each: answers
+        come in any order, and whatever waits goes out together, both ways. It changes no meaning: each request is
+        guarded, answered and refused as if it had been called by itself. At most 1,024 are under way at a time; the server
+        reads no further until there is room. When the client closes its side the open ones are answered and the stream
+        ends with OK; `closing` asks for that. Every other end is an error status, and whatever was not answered then may have been done or not: send
+        it again, under the same request_id, over a new stream.
+        Errors: MALFORMED, FIELD_INVALID, LIMIT_EXCEEDED, STREAM_LIMIT, SLOW_CONSUMER, DRAINING, MAX_AGE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SessionServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -381,6 +399,11 @@ def add_SessionServiceServicer_to_server(servicer, server):
                     servicer.WatchSessions,
                     request_deserializer=sessionplane_dot_v1_dot_session__service__pb2.WatchSessionsRequest.FromString,
                     response_serializer=sessionplane_dot_v1_dot_session__service__pb2.WatchSessionsResponse.SerializeToString,
+            ),
+            'Exchange': grpc.stream_stream_rpc_method_handler(
+                    servicer.Exchange,
+                    request_deserializer=sessionplane_dot_v1_dot_session__service__pb2.ExchangeRequest.FromString,
+                    response_serializer=sessionplane_dot_v1_dot_session__service__pb2.ExchangeResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -849,6 +872,33 @@ class SessionService(object):
             '/sessionplane.v1.SessionService/WatchSessions',
             sessionplane_dot_v1_dot_session__service__pb2.WatchSessionsRequest.SerializeToString,
             sessionplane_dot_v1_dot_session__service__pb2.WatchSessionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Exchange(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/sessionplane.v1.SessionService/Exchange',
+            sessionplane_dot_v1_dot_session__service__pb2.ExchangeRequest.SerializeToString,
+            sessionplane_dot_v1_dot_session__service__pb2.ExchangeResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -126,6 +126,15 @@ class SessionServiceStub:
     Errors: TOKEN_INVALID, TOKEN_COMPACTED, STORE_REPLACED, LOG_BEHIND_TOKEN, SLOW_CONSUMER, STREAM_LIMIT,
     DISCONNECTED, DRAINING, MAX_AGE.
     """
+    Exchange: _grpc.StreamStreamMultiCallable[_session_service_pb2.ExchangeRequest, _session_service_pb2.ExchangeResponse]
+    """Carries unary requests of all three services over one stream, which costs a fraction of a call for each: answers
+    come in any order, and whatever waits goes out together, both ways. It changes no meaning: each request is
+    guarded, answered and refused as if it had been called by itself. At most 1,024 are under way at a time; the server
+    reads no further until there is room. When the client closes its side the open ones are answered and the stream
+    ends with OK; `closing` asks for that. Every other end is an error status, and whatever was not answered then may have been done or not: send
+    it again, under the same request_id, over a new stream.
+    Errors: MALFORMED, FIELD_INVALID, LIMIT_EXCEEDED, STREAM_LIMIT, SLOW_CONSUMER, DRAINING, MAX_AGE.
+    """
 
 @_typing.type_check_only
 class SessionServiceAsyncStub(SessionServiceStub):
@@ -224,6 +233,15 @@ class SessionServiceAsyncStub(SessionServiceStub):
     what was removed since. When removed rows can no longer be told the token is TOKEN_COMPACTED: begin without one.
     Errors: TOKEN_INVALID, TOKEN_COMPACTED, STORE_REPLACED, LOG_BEHIND_TOKEN, SLOW_CONSUMER, STREAM_LIMIT,
     DISCONNECTED, DRAINING, MAX_AGE.
+    """
+    Exchange: _aio.StreamStreamMultiCallable[_session_service_pb2.ExchangeRequest, _session_service_pb2.ExchangeResponse]  # type: ignore[assignment]
+    """Carries unary requests of all three services over one stream, which costs a fraction of a call for each: answers
+    come in any order, and whatever waits goes out together, both ways. It changes no meaning: each request is
+    guarded, answered and refused as if it had been called by itself. At most 1,024 are under way at a time; the server
+    reads no further until there is room. When the client closes its side the open ones are answered and the stream
+    ends with OK; `closing` asks for that. Every other end is an error status, and whatever was not answered then may have been done or not: send
+    it again, under the same request_id, over a new stream.
+    Errors: MALFORMED, FIELD_INVALID, LIMIT_EXCEEDED, STREAM_LIMIT, SLOW_CONSUMER, DRAINING, MAX_AGE.
     """
 
 class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -422,6 +440,21 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         what was removed since. When removed rows can no longer be told the token is TOKEN_COMPACTED: begin without one.
         Errors: TOKEN_INVALID, TOKEN_COMPACTED, STORE_REPLACED, LOG_BEHIND_TOKEN, SLOW_CONSUMER, STREAM_LIMIT,
         DISCONNECTED, DRAINING, MAX_AGE.
+        """
+
+    @_abc_1.abstractmethod
+    def Exchange(
+        self,
+        request_iterator: _MaybeAsyncIterator[_session_service_pb2.ExchangeRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_session_service_pb2.ExchangeResponse], _abc.AsyncIterator[_session_service_pb2.ExchangeResponse]]:
+        """Carries unary requests of all three services over one stream, which costs a fraction of a call for each: answers
+        come in any order, and whatever waits goes out together, both ways. It changes no meaning: each request is
+        guarded, answered and refused as if it had been called by itself. At most 1,024 are under way at a time; the server
+        reads no further until there is room. When the client closes its side the open ones are answered and the stream
+        ends with OK; `closing` asks for that. Every other end is an error status, and whatever was not answered then may have been done or not: send
+        it again, under the same request_id, over a new stream.
+        Errors: MALFORMED, FIELD_INVALID, LIMIT_EXCEEDED, STREAM_LIMIT, SLOW_CONSUMER, DRAINING, MAX_AGE.
         """
 
 def add_SessionServiceServicer_to_server(servicer: SessionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
