@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import grpc
@@ -22,7 +22,7 @@ from sessionplane.v1.session_pb2 import SessionRef
 from tests.support.refusals import Refusal, refused
 from tests.support.rows import rows
 from tests.support.serving import Served, serving
-from tests.support.wire import Held, Wire, delta, span
+from tests.support.wire import Held, Wire, delta, span, wired
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -48,11 +48,18 @@ class World:
     nameless_id: str
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served]:
-    """One server for all: what is refused changes nothing, so no test sees another."""
-    async with serving(tmp_path_factory.mktemp("refusals") / "plane.db") as served:
-        yield served
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=[False, True], ids=["call", "exchange"])
+async def server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Served]:
+    """One server for all: what is refused changes nothing, so no test sees another. Each refusal comes through both
+    doors: as a call, and over an Exchange.
+    """
+    async with (
+        serving(tmp_path_factory.mktemp("refusals") / "plane.db") as served,
+        wired(served.address, exchange=request.param) as wire,
+    ):
+        yield replace(served, wire=wire)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

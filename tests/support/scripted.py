@@ -32,6 +32,7 @@ class Scripted:
         self.streams: deque[Script] = deque()
         self.watches: deque[Script] = deque()
         self.drives: deque[Script] = deque()
+        self.exchanges: deque[Script] = deque()
         self.ended = asyncio.Queue[str]()  # a method's name for each streaming call that is over
         self.port = 0
 
@@ -77,6 +78,15 @@ class Scripted:
             await self.drives.popleft()(context)
         finally:
             self.ended.put_nowait("DriveRun")
+
+    async def Exchange(self, _: object, context: grpc.aio.ServicerContext) -> None:  # noqa: N802
+        """Runs the next script of `exchanges` with the context; without one there is no such method."""
+        if not self.exchanges:
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
+        try:
+            await self.exchanges.popleft()(context)
+        finally:
+            self.ended.put_nowait("Exchange")
 
 
 class Refusal:

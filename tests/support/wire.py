@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from sessionplane.v1.run_pb2 import RUN_OUTCOME_SUCCEEDED, Payload, Run, RunOutc
 from sessionplane.v1.runner_service_pb2_grpc import RunnerServiceStub
 from sessionplane.v1.session_pb2 import SessionRef
 from sessionplane.v1.session_service_pb2_grpc import SessionServiceStub
+from sessionplane_client.exchange import ExchangeChannel
 from tests.support.frames import Following
 from tests.support.watched import Watching
 
@@ -254,7 +255,11 @@ class Wire:
 
 
 @asynccontextmanager
-async def wired(address: str) -> AsyncIterator[Wire]:
-    """Open a channel with gRPC's own defaults, and close it."""
+async def wired(address: str, *, exchange: bool = False) -> AsyncIterator[Wire]:
+    """Open a channel with gRPC's own defaults, and close it. Its unary calls may share an Exchange."""
     async with grpc.aio.insecure_channel(address) as channel:
-        yield Wire(channel)
+        if not exchange:
+            yield Wire(channel)
+            return
+        async with aclosing(ExchangeChannel(channel)) as shared:
+            yield Wire(shared)

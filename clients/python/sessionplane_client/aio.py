@@ -19,6 +19,10 @@ class Client(SessionCalls, RunCalls, EventCalls, RunnerCalls, AdminCalls):
     not encrypted. Sessions are named by exactly one of `key` (any spelling) and `session_id`; `agent` is the
     agent that a bare key belongs to.
 
+    All unary calls share one stream, SessionService.Exchange, which costs both sides a fraction of a call each; where
+    there is no such method, and with `exchange=False`, they are calls. Their meaning is the same.
+
     Every method raises SessionPlaneError with the server's reason. The generated stubs are the attributes
-    `session_service`, `runner_service` and `admin_service`.
+    `session_service`, `runner_service` and `admin_service`; what their unary methods return can be awaited and
+    cancelled, and has nothing else of a call.
     """

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import grpc
 
@@ -20,6 +20,7 @@ from sessionplane.v1.session_service_pb2_grpc import SessionServiceStub
 from .backoff import Backoff
 from .calls import unary
 from .errors import client_closed
+from .exchange import ATTEMPTS_MAX, ExchangeChannel
 from .options import channel_options
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class Connection:
         timeout_s: float = 10.0,
         backoff: Backoff | None = None,
         options: Sequence[tuple[str, str | int]] = (),
+        exchange: bool = True,
     ) -> None:
         self.target = target
         self._timeout_s = timeout_s
@@ -53,9 +55,12 @@ class Connection:
             if credentials
             else grpc.aio.insecure_channel(target, every)
         )
-        self.session_service: SessionServiceAsyncStub = SessionServiceStub(self._channel)
-        self.runner_service: RunnerServiceAsyncStub = RunnerServiceStub(self._channel)
-        self.admin_service: AdminServiceAsyncStub = AdminServiceStub(self._channel)
+        retries = dict(every).get("grpc.enable_retries", 1)
+        self._exchange = ExchangeChannel(self._channel, attempts_max=ATTEMPTS_MAX if retries else 1)
+        carried: Any = self._exchange if exchange else self._channel
+        self.session_service: SessionServiceAsyncStub = SessionServiceStub(carried)
+        self.runner_service: RunnerServiceAsyncStub = RunnerServiceStub(carried)
+        self.admin_service: AdminServiceAsyncStub = AdminServiceStub(carried)
 
     async def __aenter__(self) -> Self:
         return self
@@ -68,6 +73,7 @@ class Connection:
     async def close(self) -> None:
         """Closes the channel. Calls that are under way raise SessionPlaneError `CLIENT_CLOSED`."""
         self._closed = True
+        await self._exchange.aclose()
         await self._channel.close()
 
     async def _unary(
