@@ -21,6 +21,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 KIB = 1024
 REQUEST_MAX = 1024 * KIB + 64 * KIB
+EXCHANGE_MAX = 4 * 1024 * KIB
 TRANSPORT_MAX = 8 * 1024 * KIB
 
 METHODS = [
@@ -86,13 +87,14 @@ async def test_a_key_that_is_no_utf_8_is_malformed(server: Served, name: str) ->
 async def test_a_request_over_the_limit_is_refused_with_both_numbers(
     server: Served, method: MethodDescriptor
 ) -> None:
-    """One byte over 1 MiB + 64 KiB, and 5 MiB, are refused by size, before they are parsed."""
+    """One byte over 1 MiB + 64 KiB (an Exchange: 4 MiB), and 5 MiB, are refused by size, before they are parsed."""
     before = rows(server.database)
-    for size in (REQUEST_MAX + 1, 5 * 1024 * KIB):
+    most = EXCHANGE_MAX if method.name == "Exchange" else REQUEST_MAX
+    for size in (most + 1, 5 * 1024 * KIB):
         refusal = await refused(_send(server.wire, method, bytes(size)))
         assert (refusal.code, refusal.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "LIMIT_EXCEEDED")
         assert (refusal.metadata or {})["actual"] == f"{size} bytes"
-        assert (refusal.metadata or {})["limit"] == f"{REQUEST_MAX} bytes"
+        assert (refusal.metadata or {})["limit"] == f"{most} bytes"
     assert rows(server.database) == before
 
 

@@ -52,9 +52,7 @@ class World:
 async def server(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Served]:
-    """One server for all: what is refused changes nothing, so no test sees another. Each refusal comes through both
-    doors: as a call, and over an Exchange.
-    """
+    """One server for all, since what is refused changes nothing; each refusal as a call and over an Exchange."""
     async with (
         serving(tmp_path_factory.mktemp("refusals") / "plane.db") as served,
         wired(served.address, exchange=request.param) as wire,

@@ -181,7 +181,7 @@ async def test_what_could_not_be_read_is_refused() -> None:
 async def test_a_closed_gate_lets_nobody_in() -> None:
     """While draining, new calls are UNAVAILABLE, and an unreadable one is still told so."""
     gate = Gate()
-    gate.open = False
+    gate.close()
     call = handler(raises(AssertionError()), gate=gate).unary_unary
     assert (await status_after(call, pb.GetRunRequest()))[2] == Draining.reason
     assert (await status_after(call, Malformed()))[2] == Malformed.reason
@@ -253,6 +253,6 @@ async def test_a_stream_of_requests_is_guarded_alike() -> None:
     assert context.status is not None
     assert context.status.code == grpc.StatusCode.NOT_FOUND.value[0]
     closed = Gate()
-    closed.open = False
+    closed.close()
     call = handler(echoes, "DriveRun", gate=closed, service=RUNNERS).stream_stream
     assert (await status_after(call))[2] == Draining.reason

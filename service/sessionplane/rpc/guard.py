@@ -40,6 +40,13 @@ class Gate:
         self.open = True
         self.came = 0
         self.under_way = 0
+        self.on_close: Callable[[], None] = lambda: None
+        """Called as it is closed, for who has calls open that let others in."""
+
+    def close(self) -> None:
+        """Let nobody in any more."""
+        self.open = False
+        self.on_close()
 
     async def quiet(self, *, pause_s: float, most_s: float) -> None:
         """Wait until nobody came for a pause, at most for a while. In a burst the core hands calls over in bouts, the

@@ -74,13 +74,12 @@ SERVICES = (
 
 
 def services(
-    plane: ControlPlane, facts: ServerFacts, *, exchange: Exchange, gate: Gate, limits: Limits
+    plane: ControlPlane, facts: ServerFacts, *, gate: Gate, limits: Limits
 ) -> Iterator[tuple[str, dict[str, grpc.RpcMethodHandler[Any, Any]]]]:
-    """Return what a plane serves, as any transport may carry it: the name of each service and its guarded methods.
-
-    The exchange learns all of them, so it must belong to this server alone.
-    """
+    """Return what a plane serves, as any transport may carry it: the name of each service and its guarded methods."""
     parser = Parser(limits, plane.keys)
+    exchange = Exchange(limits)
+    gate.on_close = exchange.drain
     servicers = (
         SessionService(plane, parser, exchange),
         RunnerService(plane, parser),
@@ -129,9 +128,8 @@ class Edge:
     async def drain(self) -> None:
         """Say NOT_SERVING, let nobody in, end streams and waits with a status that tells them to come again."""
         self._health.drain()
-        self._gate.open = False
+        self._gate.close()
         self._plane.drain()
-        self._exchange.drain()
 
     async def stop(self, grace_s: float) -> None:
         """Answer what has come already, wait for what is still being answered, then close."""

@@ -125,7 +125,7 @@ class Server:
 
     async def _drain(self, plane: ControlPlane) -> None:
         """Send everybody away, with a grace for what is being answered."""
-        self._gate.open = False
+        self._gate.close()
         plane.drain()
         for _ in range(10):
             if not self._exchanges:

@@ -8,6 +8,7 @@ from typing import Any
 from sessionplane.proof.sim.clients import Actor
 from sessionplane.proof.sim.flow import Reading
 from sessionplane.proof.sim.network import Lost, Refused
+from sessionplane.v1 import session_pb2
 from sessionplane.v1 import session_service_pb2 as pb
 
 RESUMABLE = frozenset({"DRAINING", "SLOW_CONSUMER", "MAX_AGE"})
@@ -31,7 +32,7 @@ _UNTIL = (
     pb.STREAM_UNTIL_CAUGHT_UP,
 )
 _UNTIL_OF_A_RUN = (pb.STREAM_UNTIL_UNSPECIFIED, pb.STREAM_UNTIL_RUN_END)
-_PRESENCES = (pb.PRESENCE_ATTACHED, pb.PRESENCE_ATTACHED, pb.PRESENCE_OBSERVER)
+_PRESENCES = (session_pb2.PRESENCE_ATTACHED, session_pb2.PRESENCE_ATTACHED, session_pb2.PRESENCE_OBSERVER)
 
 
 class Subscriber(Actor):
