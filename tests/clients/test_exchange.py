@@ -123,7 +123,18 @@ async def test_a_refusal_is_that_of_the_call(server: Scripted, client: Client) -
     assert caught.value.metadata == {"canonical_key": "k"}
 
 
-async def test_what_was_not_answered_is_asked_again(server: Scripted, client: Client) -> None:
+@pytest.mark.parametrize(
+    "ending",
+    [
+        Refusal(grpc.StatusCode.UNAVAILABLE, "DRAINING"),
+        Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "SLOW_CONSUMER"),
+        Refusal(grpc.StatusCode.INTERNAL, "", "Internal error from Core"),
+    ],
+    ids=["DRAINING", "SLOW_CONSUMER", "broken under a write"],
+)
+async def test_what_was_not_answered_is_asked_again(
+    server: Scripted, client: Client, ending: Refusal
+) -> None:
     """A stream that breaks is replaced; the same requests go over the new one, under the same request ids."""
     seen: list[pb.UnaryRequest] = []
 
@@ -131,7 +142,7 @@ async def test_what_was_not_answered_is_asked_again(server: Scripted, client: Cl
         requests = await desk.requests(2)
         seen.extend(requests)
         await desk.say(pb.UnaryResponse(id=requests[0].id, resolve_session=pb.ResolveSessionResponse()))
-        await Refusal(grpc.StatusCode.UNAVAILABLE, "DRAINING").abort(desk._context)
+        await ending.abort(desk._context)
 
     async def resolves(desk: Desk) -> None:
         (request,) = await desk.requests(1)

@@ -38,7 +38,7 @@ from sessionplane.v1.session_service_pb2 import (
     UnaryResponse,
 )
 
-from .backoff import Backoff
+from .backoff import Backoff, is_transient
 from .errors import from_rpc_error
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ ATTEMPTS_MAX = 5
 _AGAIN = Backoff(first_s=0.15, factor=2.0, max_s=2.0)
 """As the service config has it for unary calls."""
 
+_BROKEN = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL, grpc.StatusCode.CANCELLED}
 _KINDS = frozenset(field.name for field in UnaryRequest.DESCRIPTOR.oneofs_by_name["request"].fields)
 
 
@@ -178,11 +179,15 @@ class Exchange:
         if self._line is line:
             self._line = None
 
-    def again(self, asked: _Asked, error: AioRpcError) -> None:
+    def refused(self, asked: _Asked, error: AioRpcError) -> None:
+        """Let a request fail with its own status; UNAVAILABLE is asked again, as the transport does with calls."""
+        self._again(asked, error, may=error.code() is grpc.StatusCode.UNAVAILABLE)
+
+    def _again(self, asked: _Asked, error: AioRpcError, *, may: bool) -> None:
         """Send a request again after a while, or let it fail."""
         if asked.future.done():
             return
-        if error.code() is not grpc.StatusCode.UNAVAILABLE or asked.attempts >= self._attempts_max:
+        if not may or asked.attempts >= self._attempts_max:
             asked.future.set_exception(error)
             return
         delay_s = _AGAIN.delay_s(asked.attempts, random.random())  # noqa: S311
@@ -201,14 +206,16 @@ class Exchange:
             for asked in left:
                 self._send(asked)
         else:
+            cut = error or _cut()
+            may = is_transient(from_rpc_error(cut))
             for asked in left:
-                self.again(asked, error or _cut())
+                self._again(asked, cut, may=may)
 
     def _is_missing(self, error: AioRpcError) -> bool:
-        """Whether a stream ended as one does that nobody serves. Our own refusals have a reason."""
-        if self._worked or error.code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED}:
-            return False
-        return not from_rpc_error(error).reason
+        """Whether a stream ended as one does that nobody serves: our own refusals have a reason, and what breaks is
+        UNAVAILABLE, or INTERNAL if it broke under our hands.
+        """
+        return not self._worked and error.code() not in _BROKEN and not from_rpc_error(error).reason
 
     async def close(self) -> None:
         """End all streams. Who waits for an answer is cancelled."""
@@ -318,7 +325,7 @@ class _Line:
         if kind == asked.kind:
             asked.future.set_result(getattr(response, kind))
         else:
-            self._exchange.again(asked, _error(response.error))
+            self._exchange.refused(asked, _error(response.error))
 
     async def close(self) -> None:
         """End the stream."""
