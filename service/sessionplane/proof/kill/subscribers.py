@@ -6,6 +6,7 @@ from contextlib import aclosing
 
 from sessionplane.proof.history.line import Lost, Refused
 from sessionplane.proof.kill.world import Actor, Busy
+from sessionplane.v1 import session_pb2
 from sessionplane.v1 import session_service_pb2 as pb
 
 
@@ -21,7 +22,7 @@ class Subscriber(Actor):
         """Choose what to follow: a busy key's session from its first event on, or a run to its end."""
         request = pb.StreamEventsRequest(
             start=pb.STREAM_START_OLDEST,
-            presence=self.chance.choice(pb.Presence.values()),
+            presence=self.chance.choice(session_pb2.Presence.values()),
             subscriber_name=self.name,
         )
         run_id = self.some_run()

@@ -12,9 +12,7 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from sessionplane.v1.session_service_pb2 import (
-    PRESENCE_OBSERVER,
-)
+from sessionplane.v1.session_pb2 import PRESENCE_OBSERVER
 from sessionplane_client import Client
 
 TEXT = "the answer is"

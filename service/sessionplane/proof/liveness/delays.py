@@ -10,9 +10,8 @@ from statistics import median
 
 import grpc
 
-from sessionplane.v1.session_pb2 import SessionRef
+from sessionplane.v1.session_pb2 import PRESENCE_OBSERVER, SessionRef
 from sessionplane.v1.session_service_pb2 import (
-    PRESENCE_OBSERVER,
     STREAM_START_OLDEST,
     StreamEventsRequest,
 )
