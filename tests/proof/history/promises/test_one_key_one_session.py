@@ -83,9 +83,15 @@ def a_key_that_begins_again(tale: Tale) -> None:
     tale.new_chat(KEY)
 
 
+def a_key_that_was_never_taken_away(tale: Tale) -> None:
+    """The new session has the key, and the old one still does. Only the logs show it."""
+    tale.new_chat(KEY, "RESET", previous=tale.new_chat(KEY).session_id)
+
+
 @pytest.mark.parametrize(
     "story",
     [
+        a_key_that_was_never_taken_away,
         a_key_that_begins_again,
         two_sessions_for_two_who_race,
         a_session_for_each_message,

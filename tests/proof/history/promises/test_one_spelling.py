@@ -49,9 +49,18 @@ def a_hidden_session_in_a_list(tale: Tale) -> None:
     )
 
 
+def a_raw_key_for_who_asks_by_id(tale: Tale) -> None:
+    """Who names the session by its id is shown the key as somebody wrote it."""
+    tale.resolve("settings2")
+    call = tale.get("settings2")
+    call.request.session.session_id = "ses_1"
+    call.answer.session.key = "Settings2"
+
+
 @pytest.mark.parametrize(
     "story",
     [
+        a_raw_key_for_who_asks_by_id,
         a_raw_key_in_an_answer,
         a_raw_key_on_disk,
         a_doubled_prefix,

@@ -155,9 +155,44 @@ def an_end_that_somebody_still_waits_for(tale: Tale) -> None:
     tale.recorder.left(stream)
 
 
+def a_stream_that_shows_nothing(tale: Tale) -> None:
+    """OK, and not even the first frame came."""
+    tale.recorder.closed(tale.recorder.opened("sam", pb.StreamEventsRequest(run_id="run-1")), None)
+
+
+def a_start_that_is_not_now(tale: Tale) -> None:
+    """Only what is new was asked for, and the stream begins with the oldest event."""
+    a_run_to_follow(tale)
+    tale.follow("ses_1", start=pb.STREAM_START_LATEST)
+
+
+def a_deleted_session_that_is_shown(tale: Tale) -> None:
+    """Of a run in a deleted session there is its end, and not what came before."""
+    a_run_to_follow(tale)
+    tale.delete("chat")
+    stream = tale.follow("ses_1")
+    stream.request.ClearField("session")
+    stream.request.run_id = "run-1"
+    stream.frames[0].message.opened.run.CopyFrom(tale.shown_run(tale.runs["run-1"]))
+    stream.frames[0].message.after_sequence = stream.frames[0].message.through_sequence = 2
+
+
+def somebody_who_has_caught_up_and_is_not_told(tale: Tale) -> None:
+    """All is there, that is what was waited for, and the stream stays open."""
+    stream = a_run_to_follow(tale)
+    stream.request.until = pb.STREAM_UNTIL_CAUGHT_UP
+    tale.deliver(stream)
+    tale.over()
+    tale.recorder.left(stream)
+
+
 @pytest.mark.parametrize(
     "story",
     [
+        a_stream_that_shows_nothing,
+        a_start_that_is_not_now,
+        a_deleted_session_that_is_shown,
+        somebody_who_has_caught_up_and_is_not_told,
         an_event_that_was_skipped,
         an_event_that_came_twice,
         a_bookmark_ahead_of_what_was_sent,

@@ -121,9 +121,36 @@ def a_route_of_another_state(tale: Tale) -> None:
     tale.get("chat").answer.route = session_pb2.ROUTE_ADMIT
 
 
+def a_key_that_a_live_session_lost(tale: Tale) -> None:
+    """The key moved on, and the session it left behind was not ended."""
+    tale.resolve("chat")
+    chat = tale.chats["ses_1"]
+    tale.moved(chat, "RESET", other=tale.new_chat(chat.key, "RESET", "ses_1").session_id)
+
+
+def a_run_that_was_in_another_state(tale: Tale) -> None:
+    """The event says that the run waited in line, and it had the lane."""
+    tale.resolve("chat")
+    tale.begin("chat", "run-1")
+    tale.runs["run-1"].state = run_pb2.RUN_STATE_QUEUED
+    tale.change(tale.runs["run-1"], run_pb2.RUN_STATE_PENDING)
+
+
+def an_end_without_its_state(tale: Tale) -> None:
+    """The terminal is there, and the run was never finished."""
+    under_way(tale)
+    tale.finish("run-1")
+    del tale.logs["ses_1"][-2]
+    end = tale.logs["ses_1"][-1]
+    end.sequence = tale.told.calls[-1].answer.terminal_sequence = end.sequence - 1
+
+
 @pytest.mark.parametrize(
     "story",
     [
+        a_key_that_a_live_session_lost,
+        a_run_that_was_in_another_state,
+        an_end_without_its_state,
         a_message_into_a_session_that_closes,
         a_message_into_a_final_session,
         two_runs_at_once,
