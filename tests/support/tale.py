@@ -57,7 +57,7 @@ class Tale(Runs):
         if closing:
             frame.closing.reason = pb.ClosingReason.Value(f"CLOSING_REASON_{closing}")
         else:
-            frame.progress.caught_up = True
+            frame.progress.caught_up = end == len(self.logs[session_id])
         self.recorder.framed(stream, frame, prompt=True)
         if closing:
             self.recorder.closed(stream, None)

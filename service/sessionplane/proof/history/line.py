@@ -80,7 +80,7 @@ class Line:
         record = self.recorder.opened(self.name, request)
         try:
             async for frame in call:
-                self.recorder.framed(record, frame, prompt=False)
+                self.recorder.framed(record, frame, prompt=True)
                 yield frame
         except grpc.aio.AioRpcError as error:
             refusal = refusal_of(error)

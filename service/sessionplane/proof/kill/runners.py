@@ -13,8 +13,8 @@ from sessionplane.v1 import run_pb2
 from sessionplane.v1 import runner_service_pb2 as pb
 from sessionplane.v1.event_pb2 import OutputDelta
 
-UNHEARD, DEAD, FROZEN = 0.03, 0.03, 0.03
-"""The shares of runs whose runner is never heard, dies, or freezes until its lease is over."""
+DEAD, FROZEN = 0.03, 0.05
+"""So often does a runner die, or freeze until its lease is over, before it was heard and once more behind that."""
 
 TRIES = 8
 """So often is a stream opened to say one thing."""
@@ -58,22 +58,23 @@ class Runner(Actor):
                 return None
 
     async def _work(self, claim: Any) -> None:
-        """Do a run: well, mostly."""
-        if self._fails(UNHEARD):
-            return
+        """Do a run: well, mostly. Raises Gone."""
         work = Work(self, claim) if self.happens(0.5) else DrivenWork(self, claim)
+        await self._fail()
         await work.publish()
-        if self._fails(DEAD):
-            return
-        if self._fails(FROZEN):
-            await asyncio.sleep(LEASE_S * 2)
+        await self._fail()
         for _ in range(self.chance.randrange(4)):
             await work.publish()
         await work.finish()
 
-    def _fails(self, share: float) -> bool:
-        """Let chance decide, while the world is not at its end."""
-        return self.happens(share) and not self.world.ending
+    async def _fail(self) -> None:
+        """Die or freeze now and then, while the world is not at its end. Raises Gone."""
+        if self.world.ending:
+            return
+        if self.happens(DEAD):
+            raise Gone
+        if self.happens(FROZEN):
+            await asyncio.sleep(LEASE_S * 2)
 
 
 class Work:

@@ -21,6 +21,11 @@ BUSY = 4
 POOL = "kill"
 LEASE_S = 2.0
 
+IMPATIENT = 0.05
+"""The share of calls that are given up, sooner or later than they are done."""
+
+SOON_S, PATIENT_S = 0.02, 15.0
+
 Busy = tuple(f"busy-{number}" for number in range(BUSY))
 
 
@@ -127,7 +132,7 @@ class Actor:
         """
         while True:
             try:
-                answer = await self.line.call(method, request)
+                answer = await self.line.call(method, request, timeout_s=self._patience_s())
             except Lost:
                 continue
             except Refused as refused:
@@ -136,3 +141,7 @@ class Actor:
                 return None
             self.world.heard_of(answer)
             return answer
+
+    def _patience_s(self) -> float:
+        """Give up on a call while it is under way, now and then."""
+        return self.chance.random() * SOON_S if self.happens(IMPATIENT) else PATIENT_S

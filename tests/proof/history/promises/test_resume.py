@@ -174,7 +174,7 @@ def a_deleted_session_that_is_shown(tale: Tale) -> None:
     stream.request.ClearField("session")
     stream.request.run_id = "run-1"
     stream.frames[0].message.opened.run.CopyFrom(tale.shown_run(tale.runs["run-1"]))
-    stream.frames[0].message.after_sequence = stream.frames[0].message.through_sequence = 2
+    stream.frames[0].message.MergeFrom(tale.frame("ses_1", 2, 2))
 
 
 def somebody_who_has_caught_up_and_is_not_told(tale: Tale) -> None:
