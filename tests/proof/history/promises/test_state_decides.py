@@ -73,6 +73,13 @@ def a_change_from_another_state(tale: Tale) -> None:
     tale.move(tale.held("chat"), "ATTACHED", session_pb2.SESSION_STATE_ACTIVE)
 
 
+def a_next_generation_with_the_number_of_the_last(tale: Tale) -> None:
+    """A session that has ended is brought back, and counts no further."""
+    tale.resolve("chat")
+    tale.move(tale.held("chat"), "CLOSED", session_pb2.SESSION_STATE_ENDED)
+    tale.move(tale.held("chat"), "RESUMED", session_pb2.SESSION_STATE_CREATED)
+
+
 def a_run_that_skips_a_state(tale: Tale) -> None:
     """A run is interrupted that nobody had claimed."""
     tale.resolve("chat")
@@ -158,6 +165,7 @@ def an_end_without_its_state(tale: Tale) -> None:
         an_end_with_a_run_left,
         a_change_that_no_table_has,
         a_change_from_another_state,
+        a_next_generation_with_the_number_of_the_last,
         a_run_that_skips_a_state,
         an_end_that_cannot_be,
         a_refused_message_that_was_recorded,

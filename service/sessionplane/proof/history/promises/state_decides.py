@@ -39,6 +39,7 @@ class Walk:
     """Where a session is while its log is read."""
 
     state: str = NONE
+    generation: int = 0
     final: bool = False
     runs: dict[str, str] = field(default_factory=dict)
 
@@ -64,7 +65,10 @@ def _session_changed(walk: Walk, event: Event) -> Iterator[str]:
         yield f"it changes from {before} and was {walk.state}"
     if (before, cause, after) not in SESSION_CHANGES:
         yield f"{cause} does not lead from {before} to {after}"
-    walk.state = after
+    begins = before == NONE or cause == "RESUMED"
+    if changed.generation != walk.generation + begins:
+        yield f"generation {changed.generation} follows {walk.generation} by {cause}"
+    walk.state, walk.generation = after, changed.generation
     unfinished = walk.in_state("QUEUED", "PENDING", "RUNNING", "INTERRUPTING")
     if after == "ENDED" and unfinished:
         yield f"it ended, and {', '.join(unfinished)} did not"
