@@ -20,6 +20,7 @@ SWEEP_MS = 1_000
 LEASE_MS = 2_000
 FRESH_EVERY = 16
 _AT_COMMIT = 0.6
+_HEALS = 0.75
 NEVER = FreshnessSettings()
 FAIR = Odds()
 _STALE = FreshnessSettings(policies={DEFAULT_KIND: Freshness(idle=Idle(minutes=1))})
@@ -28,7 +29,8 @@ _STALE = FreshnessSettings(policies={DEFAULT_KIND: Freshness(idle=Idle(minutes=1
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """One simulation. `paces` are how long actors think at most, and `commit_s` how long the writer takes to begin, in
-    seconds. What goes wrong has its time in seconds; a crash comes so many steps of the server behind it.
+    seconds. What goes wrong has its time in seconds; a crash comes so many steps of the server behind it. Where nobody
+    `heals` in the end, what nobody claimed or finished ends by its timeouts.
     """
 
     seed: int
@@ -50,6 +52,7 @@ class Plan:
     restarts: tuple[float, ...] = ()
     pauses: tuple[tuple[float, float], ...] = ()
     jumps: tuple[tuple[float, int], ...] = ()
+    heals: bool = True
     zombies: float = 0.0
     slowness: float = 0.0
     commit_s: float = QUICK_S
@@ -107,10 +110,15 @@ THEMES = (
         paces=((0.0,), (0.0, 0.004)),
         commits=(QUICK_S, 0.05),
     ),
-    Theme(odds={"zombies": 1.0, "crashes": 0.6, "restarts": 0.2}, alive=0.8, runners=(2, 3), keys=(1, 2)),
+    Theme(
+        odds={"zombies": 1.0, "crashes": 0.6, "restarts": 0.2, "jumps": 0.25, "pauses": 0.25},
+        alive=0.8,
+        runners=(2, 3),
+        keys=(1, 2),
+    ),
     Theme(odds={"loss": 0.8, "repeats": 0.5, "haste": 0.7, "crashes": 0.3}),
     Theme(
-        odds={"troubles": 1.0},
+        odds={"troubles": 1.0, "zombies": 0.4},
         usual=0.05,
         callers=(2, 3),
         commits=(QUICK_S, 0.05, 0.05, 0.4),
@@ -131,6 +139,7 @@ def plan(seed: int) -> Plan:
     chance = Random(f"plan {seed}")
     some = chance.choice
     theme = THEMES[seed % len(THEMES)]
+    heals = chance.random() < _HEALS
     kinds = {kind for kind in _KINDS if chance.random() < theme.odds.get(kind, theme.usual)}
     return Plan(
         seed=seed,
@@ -144,7 +153,8 @@ def plan(seed: int) -> Plan:
         watchers=some((0, 0, 1)),
         steps=some((4, 6, 8)),
         paces=some(theme.paces),
-        limits=_limits(chance),
+        heals=heals,
+        limits=_limits(chance, heals=heals),
         freshness=_STALE if "jumps" in kinds else NEVER,
         odds=_odds(chance, kinds),
         commit_s=some(theme.commits),
@@ -154,19 +164,21 @@ def plan(seed: int) -> Plan:
         troubles=_troubles(chance) if "troubles" in kinds else (),
         restarts=(_moment(chance),) if "restarts" in kinds else (),
         pauses=((_moment(chance), 2.5 + chance.random() * 4),) if "pauses" in kinds else (),
-        jumps=((_moment(chance), some((-2_000, 5_000, 120_000, 120_000))),) if "jumps" in kinds else (),
+        jumps=((_moment(chance), some((-3_000, -30_000, 5_000, 120_000, 120_000))),)
+        if "jumps" in kinds
+        else (),
     )
 
 
-def _limits(chance: Random) -> Limits:
+def _limits(chance: Random, *, heals: bool) -> Limits:
     some = chance.choice
     return Limits(
         sweep_ms=SWEEP_MS,
         lease_ms_default=LEASE_MS,
         lease_ms_min=LEASE_MS,
         interrupt_grace_ms_default=some((1_000, 3_000)),
-        start_timeout_ms_default=some((4_000, 60_000)),
-        run_timeout_ms_default=some((6_000, 60_000)),
+        start_timeout_ms_default=some((4_000, 60_000 if heals else 4_000)),
+        run_timeout_ms_default=some((6_000, 60_000 if heals else 6_000)),
         detach_linger_ms=some((500, 2_000)),
         suspend_grace_ms_default=some((1_000, 3_000)),
         close_timeout_ms_default=some((1_000, 4_000)),
@@ -197,7 +209,7 @@ def _odds(chance: Random, kinds: set[str]) -> Odds:
 
 def _moment(chance: Random) -> float:
     """Draw a moment: soon, or later, since some seeds do everything at once and others take their time."""
-    return chance.random() * chance.choice((0.1, 0.6, 3.0))
+    return chance.random() * chance.choice((0.1, 0.6, 3.0, 6.0))
 
 
 def _crashes(chance: Random) -> tuple[tuple[float, int], ...]:

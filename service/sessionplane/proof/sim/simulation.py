@@ -129,8 +129,10 @@ class Simulation:
 
 
 async def _come_to_an_end(world: World) -> None:
-    """Let a healthy runner take what it can get, and look at every run until it has ended."""
-    healer = asyncio.get_running_loop().create_task(Healer(world, "healer").live())
+    """Let a healthy runner take what it can get, if there is one, and look at every run until it has ended."""
+    healer = (
+        asyncio.get_running_loop().create_task(Healer(world, "healer").live()) if world.plan.heals else None
+    )
     witness = Witness(world, "witness")
     await witness.look_around()
     while left := [run_id for run_id in world.runs if run_id not in witness.ended]:
@@ -140,7 +142,8 @@ async def _come_to_an_end(world: World) -> None:
             await asyncio.sleep(LOOK_S)
         else:
             await witness.look_around()
-    healer.cancel()
+    if healer is not None:
+        healer.cancel()
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from sessionplane.proof.history.records import Call
 from sessionplane.proof.sim.clients import Actor, World
 from sessionplane.proof.sim.exchange import Outcome
 from sessionplane.proof.sim.flow import Flow
@@ -12,8 +13,8 @@ from sessionplane.v1 import session_service_pb2 as pb
 from sessionplane.v1.session_pb2 import Session
 
 SILENCE_S = 0.5
-TRIES = 12
-"""So often does a watcher look in the end whether its copy is right by now: what was under way takes its time."""
+TRIES = 8
+"""So many signs of life may come in the end until the copy is right: what was under way takes its time."""
 
 
 class Watcher(Actor):
@@ -23,49 +24,51 @@ class Watcher(Actor):
         super().__init__(world, name)
         self._token = ""
         self._copy: dict[str, Session] = {}
+        self._wrong: list[str] = []
+        self._tries = TRIES
 
     async def live(self) -> None:
-        """Watch until the world is at its end, and look then whether the copy is right."""
-        while not self.world.over:
+        """Watch until the world is at its end and the copy is right."""
+        self._wrong = ["nothing was seen"]
+        while self._wrong and self._tries:
             await self._watch(patience=self.chance.choice((2, 6, 50)))
             await asyncio.sleep(self.chance.random() * 0.3)
-        for _ in range(TRIES):
-            await self._watch(patience=1_000)
-            wrong = await self._differences()
-            if not wrong:
-                return
-        self.world.broken.append(f"{self.name} watched, and its copy stays wrong: {wrong}")
+        if self._wrong:
+            self.world.broken.append(f"{self.name} watched, and its copy stays wrong: {self._wrong}")
 
     async def _watch(self, *, patience: int) -> None:
-        """Read one watch, for so many frames at the most; in the end until there is nothing new."""
+        """Read one watch, for so many frames at the most. One that is open in the end stays so: it must tell."""
         request = pb.WatchSessionsRequest(resume_token=self._token, show_internal=True)
         recorder = self.world.net.recorder
         call = recorder.called(self.name, "WatchSessions", request)
         flow = Flow(self.world.net, "WatchSessions", request, window=self.chance.choice((1, 2, 8)))
-        how: Outcome | str = "left"
         last = pb.WatchSessionsResponse()
-        while patience:
-            patience -= 1
+        while patience > 0 and self._wrong and self._tries:
             try:
                 thing = await flow.next(timeout_s=SILENCE_S)
             except TimeoutError:
-                if self.world.over:
-                    break
                 continue
             if not isinstance(thing, bytes):
-                how = thing
-                break
+                self._ended(call, thing)
+                return
             last = pb.WatchSessionsResponse.FromString(thing)
             self._take_in(last)
+            patience -= not self.world.ending
+            if self.world.over and last.HasField("caught_up"):
+                self._tries -= 1
+                self._wrong = await self._differences()
         flow.leave()
-        if isinstance(how, Outcome) and how.refusal is not None:
-            recorder.refused(call, how.refusal)
-            if how.refusal.reason == "TOKEN_COMPACTED":
-                self._token, self._copy = "", {}
-        elif how == "left":
-            recorder.answered(call, last)
-        else:
+        recorder.answered(call, last)
+
+    def _ended(self, call: Call, how: Outcome | str) -> None:
+        """The server ended the watch, or it was cut."""
+        recorder = self.world.net.recorder
+        if isinstance(how, str) or how.refusal is None:
             recorder.lost(call, str(how))
+            return
+        recorder.refused(call, how.refusal)
+        if how.refusal.reason == "TOKEN_COMPACTED":
+            self._token, self._copy = "", {}
 
     def _take_in(self, frame: pb.WatchSessionsResponse) -> None:
         self._token = frame.resume_token
