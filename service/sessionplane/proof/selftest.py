@@ -53,6 +53,13 @@ PARTS: Mapping[str, PartInfo] = {
         unit="calls",
         does="Resolve one new key with N calls at once, from eight processes.",
     ),
+    "kill": PartInfo(
+        run="sessionplane.proof.kill.part:run",
+        count=8,
+        unit="kills",
+        does="Kill a server under load N times, and judge what its clients saw.",
+        seeded="seed",
+    ),
     "sim": PartInfo(
         run="sessionplane.proof.sim.part:run",
         count=1_000,

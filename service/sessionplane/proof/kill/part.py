@@ -50,10 +50,10 @@ def outcome(played: Played, *, count: int, seed: int, began_s: float) -> Outcome
         failures=told,
         measured={
             "calls": len(history.calls),
-            "calls of unknown outcome": sum(call.returned_at is None for call in history.calls),
-            "reads of keys judged": sum(map(len, reads_by_key(Facts(history)).values())),
+            "calls_of_unknown_outcome": sum(call.returned_at is None for call in history.calls),
+            "reads_of_keys_judged": sum(map(len, reads_by_key(Facts(history)).values())),
             "streams": len(history.streams),
-            "events in the logs": sum(map(len, history.logs.values())),
+            "events_in_the_logs": sum(map(len, history.logs.values())),
         },
         seconds=time.monotonic() - began_s,
     )

@@ -61,8 +61,8 @@ def _outcome(results: Sequence[Measured], failures: Sequence[str], seconds: floa
         failures = [f"invalid: only {checked} deliveries were seen"]
     measured: dict[str, float | str] = {}
     for each in results:
-        name = f"{each.bound.name}_{each.bound.unit}"
-        measured |= {name: round(each.value, 2), f"{name}_at_most": each.bound.most}
+        name, unit = each.bound.name, each.bound.unit
+        measured |= {f"{name}_{unit}": round(each.value, 2), f"{name}_at_most_{unit}": each.bound.most}
     measured["falls_short"] = ", ".join(each.bound.name for each in results if not each.holds) or "nothing"
     return Outcome(
         name=NAME,
