@@ -16,7 +16,7 @@ from sessionplane.proof.powercut.__main__ import main as again
 from sessionplane.proof.powercut.campaign import Cut, Found, Replay, describe, plan
 from sessionplane.proof.powercut.disk import Happening
 from sessionplane.proof.powercut.evidence import Expected, expectations
-from sessionplane.proof.powercut.recording import Recording, Work, record
+from sessionplane.proof.powercut.recording import End, Recording, Work, record
 from sessionplane.proof.powercut.trace import FlushBegun, Flushed, unavailable
 from sessionplane.proof.powercut.traffic import Traffic
 
@@ -80,7 +80,7 @@ def recorded(folder: Path, work: Work, **how: Any) -> Recorded:
 @pytest.fixture(scope="module")
 def healthy(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
     """A first start under which the power fails, and a second one."""
-    return recorded(tmp_path_factory.mktemp("recording"), everything, starts=2, cut_start=0)
+    return recorded(tmp_path_factory.mktemp("recording"), everything, ends=[End.CUT, End.LAST])
 
 
 def tried(it: Recorded, folder: Path, cuts: Sequence[Cut]) -> list[Found]:
@@ -134,7 +134,7 @@ def test_a_server_that_promises_too_much_is_found_out(
 ) -> None:
     """Commits that are not flushed, and answers that come before the commit; one line shows a failure again."""
     (tmp_path / "recording").mkdir()
-    it = recorded(tmp_path / "recording", resolves, server=planted(bug), starts=1)
+    it = recorded(tmp_path / "recording", resolves, server=planted(bug), ends=[End.LAST])
     failed = [each for each in tried(it, tmp_path / "cut", plan(it.made.happenings, 60)) if each.problems]
     assert len(failed) > 5
     assert all("acknowledged and lost" in each.problems[0] for each in failed)

@@ -138,4 +138,7 @@ def test_a_process_that_died_inside_a_write_leaves_no_trace_that_can_be_followed
     """Whether it was written is not known; a flush that never returned covers nothing."""
     with pytest.raises(NotUnderstood, match="died inside pwrite64"):
         read(f"pwrite64({on('/d/a')}, {text('one')}, 3, 0 <unfinished ...>")
+    with pytest.raises(NotUnderstood, match="died inside pwrite64"):
+        read(f"pwrite64({on('/d/a')}, {text('one')}, 3, 0) = ?")
     assert read(f"fsync({on('/d')} <unfinished ...>") == [FlushBegun(1, "")]
+    assert read(f"fdatasync({on('/d/a')}) = ?") == [FlushBegun(1, "a")]

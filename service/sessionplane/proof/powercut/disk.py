@@ -172,14 +172,14 @@ class Disk:
         # In order, so that one seed means one outcome.
         return {name: names[name].cut(chance) for name in sorted(names)}
 
-    def whole(self) -> dict[str, bytes]:
-        """Return the folder's files as processes see them now: nothing is lost."""
-        found = {}
+    def whole(self) -> dict[str, bytes | None]:
+        """Return the folder's files as processes see them now; None for what no call tells."""
+        found: dict[str, bytes | None] = {}
         for name, file in self._names.items():
             content = bytearray(file.safe)
             for change in file.unsafe:
                 _apply(content, change)
-            found[name] = bytes(content)
+            found[name] = None if file.shared else bytes(content)
         return found
 
     @property

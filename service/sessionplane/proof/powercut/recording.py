@@ -1,8 +1,8 @@
 """A recording: what real servers did to one folder, what they sent, and what their clients were answered.
 
 Owns the files of a recording, so that a cut can be looked at again. Servers work on one folder, one after the other.
-It is empty at first. The first one is stopped as operators do it; under the second one the power fails; the third one
-starts from what was left. So the cuts that are tried later also fall into a recovery, and into what comes after it.
+It is empty at first. One is stopped as operators do it, one is killed, under one the power fails, and each starts from
+what was left. So the cuts that are tried later also fall into recoveries, and into what comes after them.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ import os
 import signal
 import sys
 from asyncio.subprocess import DEVNULL, Process
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import grpc
 
@@ -30,8 +32,20 @@ from sessionplane.proof.powercut.traffic import Traffic
 SERVER = (sys.executable, "-m", "sessionplane")
 
 _STOPS_S = 30
+_KILLED_AT = range(20, 40)
+"""Of the flushes of one thread, and none makes as many before its server is ready."""
+_TURNS_MAX = 100
 _ABOUT = "recording.json"
 _BACK_SOON = (("grpc.initial_reconnect_backoff_ms", 20), ("grpc.max_reconnect_backoff_ms", 50))
+
+
+class End(Enum):
+    """What becomes of a server."""
+
+    STOPPED = "stopped as operators do it"
+    KILLED = "killed as it was about to flush a commit"
+    CUT = "lost its power"
+    LAST = "stopped at last"
 
 
 class RecordingFailed(Exception):
@@ -64,26 +78,28 @@ def record(
     work: Work,
     *,
     server: Sequence[str] = SERVER,
-    starts: int = 3,
-    cut_start: int = 1,
+    ends: Sequence[End] = tuple(End),
     seed: int = 1,
 ) -> Recording:
-    """Make a recording in an empty folder. `server` is what `serve` is a command of; the power fails under the start of
-    the number `cut_start`, if there is one, and `seed` says when and how.
+    """Make a recording in an empty folder: a server for each of the `ends`. `server` is what `serve` is a command of;
+    `seed` says when a server is killed, and when and how the power fails.
 
     Raises RecordingFailed, and NotUnderstood for a trace that cannot be followed.
     """
     disk = folder / "disk"
     disk.mkdir()
     made: list[_Start] = []
-    for number in range(starts):
-        answers = asyncio.run(_one_start(folder, number, server, work))
+    chance = Random(seed)
+    unanswered: list[Any] = []
+    for number, end in enumerate(ends):
+        run = _Run(folder, number, server, chance.choice(_KILLED_AT) if end is End.KILLED else 0)
+        answers = asyncio.run(run.answers(work, unanswered))
         made.append(_Start(events=_events(folder, number, disk), answers=answers))
-        if number == cut_start:
-            made[-1] = _with_cut(made[-1], seed)
-            lay_out(disk, _replayed(made).whole())
-        elif _replayed(made).whole() != {path.name: path.read_bytes() for path in disk.iterdir()}:
-            raise RecordingFailed("The files are not what the trace adds up to: something was overlooked.")
+        _compare(_replayed(made), disk)
+        if end is End.CUT:
+            made[-1] = _with_cut(made[-1], chance)
+            # Nobody has them open yet, so what stands in them is known.
+            lay_out(disk, {name: content or b"" for name, content in _replayed(made).whole().items()})
     _save(folder, disk, made)
     return _joined(made)
 
@@ -117,9 +133,19 @@ def _events(folder: Path, number: int, disk: Path) -> list[Event]:
         return list(parse(lines, disk))
 
 
-def _with_cut(start: _Start, seed: int) -> _Start:
+def _compare(told: Disk, disk: Path) -> None:
+    """Make sure that nothing was overlooked: the files are what the trace adds up to. Raises RecordingFailed."""
+    whole = told.whole()
+    real = {path.name: path.read_bytes() for path in disk.iterdir()}
+    wrong = [
+        name for name in whole.keys() | real.keys() if whole.get(name, b"?") not in {real.get(name), None}
+    ]
+    if wrong:
+        raise RecordingFailed(f"The trace does not add up to what {wrong} hold: something was overlooked.")
+
+
+def _with_cut(start: _Start, chance: Random) -> _Start:
     """Let the power fail somewhere in the second half of what a server did. What was answered later never was."""
-    chance = Random(seed)
     events = start.events[: chance.randint(len(start.events) // 2, len(start.events))]
     sent = b"".join(event.data for event in events if isinstance(event, Sent))
     answers = [answer for answer in start.answers if answer.raw in sent]
@@ -142,67 +168,78 @@ def _replayed(made: Sequence[_Start]) -> Disk:
     return disk
 
 
-async def _one_start(folder: Path, number: int, server: Sequence[str], work: Work) -> list[Answer]:
-    answers: list[Answer] = []
-    try:
-        async with _serving(folder, server, f"{number}.strace") as channel:
-            await work(Traffic(channel, answers, f"start-{number}"))
-    except (grpc.aio.AioRpcError, ExceptionGroup) as failed:
-        raise RecordingFailed(f"A call failed: {failed!r}") from failed
-    return answers
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """One server process under strace; killed at one of its flushes, or stopped as operators do it."""
 
+    folder: Path
+    number: int
+    server: Sequence[str]
+    killed_at_flush: int
 
-@asynccontextmanager
-async def _serving(folder: Path, server: Sequence[str], trace: str) -> AsyncIterator[grpc.aio.Channel]:
-    """Serve the folder's disk under strace, on a socket beside it, until the context is left; then stop the server.
+    async def answers(self, work: Work, unanswered: list[Any]) -> list[Answer]:
+        """Serve for as long as the work takes, or until the server is killed; returns what it answered.
 
-    Raises RecordingFailed if it did not end well.
-    """
-    socket = folder / "socket"
-    command = [
-        *server,
-        "serve",
-        "--listen",
-        f"unix:{socket}",
-        "--db",
-        str(folder / "disk" / DATABASE),
-    ]
-    with (folder / f"{trace}.log").open("wb") as log:
-        process = await asyncio.create_subprocess_exec(
-            *traced(command, folder / trace),
-            stdin=DEVNULL,
-            stdout=log,
-            stderr=log,
-            cwd=folder,
-        )
-    try:
-        async with grpc.aio.insecure_channel(f"unix:{socket}", options=_BACK_SOON) as channel:
-            await _ready(channel, process, folder / f"{trace}.log")
-            yield channel
-        await _stop(process)
-    finally:
-        if process.returncode is None:
-            _signal(process, signal.SIGKILL)
-            await process.wait()
+        Raises RecordingFailed if it does not end as it should, or refuses what every healthy server does.
+        """
+        answers: list[Answer] = []
+        process = await self._start()
+        try:
+            async with grpc.aio.insecure_channel(self._address, options=_BACK_SOON) as channel:
+                await self._ready(channel, process)
+                for turn in range(_TURNS_MAX if self.killed_at_flush else 1):
+                    clients = Traffic(channel, f"start-{self.number}-{turn}", answers, unanswered)
+                    await clients.ask_again()
+                    await work(clients)
+            await self._stop(process)
+        except (grpc.aio.AioRpcError, ExceptionGroup) as failed:
+            if not self.killed_at_flush or await process.wait() != -signal.SIGKILL:
+                raise RecordingFailed(f"A call failed: {failed!r}") from failed
+        finally:
+            if process.returncode is None:
+                _signal(process, signal.SIGKILL)
+                await process.wait()
+        return answers
 
+    @property
+    def _address(self) -> str:
+        return f"unix:{self.folder / 'socket'}"
 
-async def _ready(channel: grpc.aio.Channel, process: Process, log: Path) -> None:
-    """Wait until the server can be reached. Raises RecordingFailed if it ends instead."""
-    reached = asyncio.create_task(channel.channel_ready())
-    ended = asyncio.create_task(process.wait())
-    await asyncio.wait({reached, ended}, return_when=asyncio.FIRST_COMPLETED)
-    ended.cancel()
-    if not reached.done():
-        reached.cancel()
-        raise RecordingFailed(f"The server did not start; see {log}.")
+    @property
+    def _log(self) -> Path:
+        return self.folder / f"{self.number}.log"
 
+    async def _start(self) -> Process:
+        command = [*self.server, "serve", "--listen", self._address]
+        command += ["--db", str(self.folder / "disk" / DATABASE)]
+        into = self.folder / f"{self.number}.strace"
+        with self._log.open("wb") as log:
+            return await asyncio.create_subprocess_exec(
+                *traced(command, into, killed_at_flush=self.killed_at_flush),
+                stdin=DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self.folder,
+            )
 
-async def _stop(process: Process) -> None:
-    """Ask a server to stop. Raises RecordingFailed if it did not end well."""
-    _signal(process, signal.SIGTERM)
-    code = await asyncio.wait_for(process.wait(), _STOPS_S)
-    if code != 0:
-        raise RecordingFailed(f"The server ended with {code}.")
+    async def _ready(self, channel: grpc.aio.Channel, process: Process) -> None:
+        """Wait until the server can be reached. Raises RecordingFailed if it ends instead."""
+        reached = asyncio.create_task(channel.channel_ready())
+        ended = asyncio.create_task(process.wait())
+        await asyncio.wait({reached, ended}, return_when=asyncio.FIRST_COMPLETED)
+        ended.cancel()
+        if not reached.done():
+            reached.cancel()
+            raise RecordingFailed(f"The server did not start; see {self._log}.")
+
+    async def _stop(self, process: Process) -> None:
+        """Ask the server to stop."""
+        if self.killed_at_flush:
+            raise RecordingFailed("The server was not killed.")
+        _signal(process, signal.SIGTERM)
+        code = await asyncio.wait_for(process.wait(), _STOPS_S)
+        if code != 0:
+            raise RecordingFailed(f"The server ended with {code}.")
 
 
 def _signal(process: Process, number: signal.Signals) -> None:

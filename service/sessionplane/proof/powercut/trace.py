@@ -36,12 +36,13 @@ _UNSEEN = frozenset({"io_uring_setup", "io_setup", "sync", "syncfs", "open_by_ha
 """Calls behind which files change without a line in the trace, or flushes happen that the model does not know."""
 
 _OPTIONS = (
-    *("-f", "-y", "-xx", "-qq", "-s", "16777216", "--seccomp-bpf", "-e", "signal=none"),
+    *("-f", "-y", "-xx", "-qq", "-s", "16777216", "-e", "signal=none"),
     # Event loops hand calls to the kernel through shared memory if they may; without it they make them as ever.
     *("-e", "inject=io_uring_setup:error=ENOSYS"),
     *("-e", f"trace=!{_LOOKS}"),
 )
 
+_QUICK = "--seccomp-bpf"
 _TRIED_S = 20
 
 
@@ -127,7 +128,7 @@ def unavailable() -> str:
     if strace is None:
         return "strace is not installed (on Debian and Ubuntu: apt install strace)"
     done = subprocess.run(  # noqa: S603 - strace itself, on `true`
-        [strace, *_OPTIONS, "-o", "/dev/null", "true"],
+        [strace, *_OPTIONS, _QUICK, "-o", "/dev/null", "true"],
         capture_output=True,
         text=True,
         timeout=_TRIED_S,
@@ -139,9 +140,13 @@ def unavailable() -> str:
     return f"strace cannot trace here ({said}); a container may need --cap-add SYS_PTRACE"
 
 
-def traced(command: Sequence[str], into: Path) -> list[str]:
-    """Return a command that runs another one under strace."""
-    return ["strace", *_OPTIONS, "-o", str(into), *command]
+def traced(command: Sequence[str], into: Path, *, killed_at_flush: int = 0) -> list[str]:
+    """Return a command that runs another one under strace, until one of its threads is about to flush something for
+    the time of that number, if it is not 0. Then it is killed: all is written, and nothing of it flushed.
+    """
+    kill = ["-e", f"inject=fdatasync:signal=SIGKILL:when={killed_at_flush}"]
+    # Quicker, but then strace sends no signals.
+    return ["strace", *_OPTIONS, *(kill if killed_at_flush else [_QUICK]), "-o", str(into), *command]
 
 
 _LINE = re.compile(r"(\d+) +(?:(\w+)\((.*)|<\.\.\. (\w+) resumed>(.*))", re.DOTALL)
@@ -151,7 +156,7 @@ _DESCRIPTOR = re.compile(r"\d+<((?:\\x[0-9a-f]{2})+)>(\(deleted\))?")
 
 
 class _Call(NamedTuple):
-    """One call: its arguments as text, what it returned (None if it failed or never did), and its number."""
+    """One call: its arguments as text, what it returned (negative if it failed, None if it never did), its number."""
 
     number: int
     name: str
@@ -234,15 +239,17 @@ class _Reader:
     def _end(self, call: _Call) -> Iterator[Event]:
         """Tell what counts from a call's last line on."""
         if call.name in _FLUSHES:
-            if self._name_of(call) is not None:
-                if call.result is None:
+            if self._name_of(call) is not None and call.result is not None:
+                if call.result < 0:
                     raise NotUnderstood("A flush failed")
                 yield Flushed(call.number)
         elif call.name in _ENDS:
-            if call.result is not None:
+            if call.result is None:
+                raise NotUnderstood(f"The process died inside {call.name}")
+            if call.result >= 0:
                 yield from _ENDS[call.name](self, call)
         elif call.name in _UNSEEN:
-            if call.result is not None:
+            if call.result is None or call.result >= 0:
                 raise NotUnderstood("What follows from this call is in no trace")
         elif call.name not in _SENDS and call.name not in _HARMLESS:
             raise NotUnderstood("Nobody knows what this call does to the folder")
@@ -320,14 +327,13 @@ class _Reader:
 
 
 def _split(text: str) -> tuple[str, int | None]:
-    """Take arguments and result apart; None if the call failed, or never came back."""
+    """Take arguments and result apart; None if the call never came back."""
     arguments, _, result = text.rpartition(" = ")
     arguments = arguments.rstrip()
     returned = _RESULT.match(result)
     if returned is None or not arguments.endswith(")"):
         raise NotUnderstood("This call has no result")
-    number = -1 if returned[0] == "?" else int(returned[0], 0)
-    return arguments[:-1], None if number < 0 else number
+    return arguments[:-1], None if returned[0] == "?" else int(returned[0], 0)
 
 
 def _texts(text: str) -> list[bytes]:

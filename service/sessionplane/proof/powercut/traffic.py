@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import grpc
@@ -40,16 +41,37 @@ _RUNNERS = "RunnerService"
 _ADMIN = "AdminService"
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Call:
+    """A call, how its answer is read, and what follows from that."""
+
+    where: str
+    rpc: str
+    request: Message
+    read: Callable[[bytes], Any]
+    facts: Callable[[Any], Sequence[Fact]]
+
+
 class Traffic:
     """What one client process does, and what it was answered."""
 
-    def __init__(self, channel: grpc.aio.Channel, answers: list[Answer], name: str) -> None:
-        """Keep answers in `answers`. No two names may be the same in one recording."""
+    def __init__(
+        self, channel: grpc.aio.Channel, name: str, answers: list[Answer], unanswered: list[_Call]
+    ) -> None:
+        """Keep what is answered and what is not. No two names may be the same in one recording."""
         self._channel = channel
-        self._answers = answers
         self._name = name
+        self._answers = answers
+        self._unanswered = unanswered
         self._made = 0
         self._session_ids: dict[str, str] = {}
+        self._published: dict[str, int] = {}
+
+    async def ask_again(self) -> None:
+        """Repeat what a server that was killed has not answered: it may have been done, and says so then."""
+        for call in tuple(self._unanswered):
+            self._unanswered.remove(call)
+            await self._make(call)
 
     async def work(self, rounds: int) -> None:
         """Do so many rounds, a few at once."""
@@ -155,7 +177,9 @@ class Traffic:
             lease_token=token,
             events=[runner.NewEvent(output_delta=OutputDelta(text=text)) for text in texts],
             acknowledged_input_ids=[taken] if taken else [],
+            first_run_sequence=self._published.get(run_id, 0) + 1,
         )
+        self._published[run_id] = request.first_run_sequence + _PIECES - 1
         session_id = self._session_ids[run_id]
         await self._call(
             _RUNNERS,
@@ -215,13 +239,20 @@ class Traffic:
     async def _call(
         self, where: str, rpc: str, request: Message, answer: type[A], facts: Callable[[A], Sequence[Fact]]
     ) -> A:
+        got: A = await self._make(_Call(where, rpc, request, answer.FromString, facts))
+        return got
+
+    async def _make(self, call: _Call) -> Any:
         """Make a call, and keep its answer's bytes as they came."""
         method: Any = self._channel.unary_unary(
-            f"/sessionplane.v1.{where}/{rpc}", request_serializer=type(request).SerializeToString
+            f"/sessionplane.v1.{call.where}/{call.rpc}",
+            request_serializer=type(call.request).SerializeToString,
         )
-        raw: bytes = await method(request, timeout=DEADLINE_S, wait_for_ready=True)
-        got = answer.FromString(raw)
-        self._answers.append(Answer(rpc=rpc, raw=raw, facts=facts(got)))
+        self._unanswered.append(call)
+        raw: bytes = await method(call.request, timeout=DEADLINE_S, wait_for_ready=True)
+        self._unanswered.remove(call)
+        got = call.read(raw)
+        self._answers.append(Answer(rpc=call.rpc, raw=raw, facts=call.facts(got)))
         return got
 
     @asynccontextmanager
@@ -247,7 +278,7 @@ async def _read(frames: Any) -> None:
     try:
         async for _ in frames:
             pass
-    except asyncio.CancelledError:
+    except (asyncio.CancelledError, grpc.aio.AioRpcError):
         return
 
 
