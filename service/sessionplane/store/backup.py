@@ -45,7 +45,7 @@ def backup(
         _copy(database, unfinished, progress)
         store_id = _adopt(unfinished, new_store_id())
         unfinished.replace(target)
-        _flush(target.parent)
+        connections.flush(target.parent)
     except (sqlite3.Error, OSError) as error:
         with suppress(OSError):
             unfinished.unlink(missing_ok=True)
@@ -71,13 +71,5 @@ def _adopt(copy: Path, store_id: str) -> str:
     with closing(sqlite3.connect(copy, isolation_level=None)) as connection:
         connection.execute("PRAGMA synchronous = FULL").fetchall()
         connection.execute(sql.SAVE_META, ("store_id", store_id))
-    _flush(copy)
+    connections.flush(copy)
     return store_id
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

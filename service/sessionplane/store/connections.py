@@ -54,7 +54,10 @@ _READER = (
 
 
 def open_writer(database: Path) -> sqlite3.Connection:
-    """Open the one read-write connection. Raises StoreUnusable if the file cannot have a write-ahead log."""
+    """Open the one read-write connection. What it reads from the beginning on is on the disk.
+
+    Raises StoreUnusable if the file cannot have a write-ahead log.
+    """
     # A new file is its owner's alone: it holds what people say. An old one keeps the mode it was given.
     try:
         os.close(os.open(database, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
@@ -66,6 +69,7 @@ def open_writer(database: Path) -> sqlite3.Connection:
             connection.execute(statement).fetchall()
         _adopt(connection)
         _keep_log(connection, database)
+        _flush_log(database)
     except BaseException:
         connection.close()
         raise
@@ -184,6 +188,29 @@ def _keep_log(connection: sqlite3.Connection, database: Path) -> None:
     (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
     if mode != "wal":
         raise StoreUnusable(f"{database} cannot have a write-ahead log here: SQLite answers {mode}.")
+
+
+def _flush_log(database: Path) -> None:
+    """Flush the log that another process may have left. If that was killed between writing a commit and flushing it,
+    SQLite reads the commit from here on, and callers would hear of what a power cut may still take.
+    """
+    log = Path(f"{database.resolve()}-wal")
+    try:
+        for path in (log, log.parent):
+            flush(path)
+    except FileNotFoundError:
+        return  # There is no log yet, and so no commit in it.
+    except OSError as error:
+        raise StoreUnusable(f"{database} cannot be flushed to the disk: {error.strerror}.") from error
+
+
+def flush(path: Path) -> None:
+    """Flush a file or a folder. Never the database itself while it is open: closing a handle drops its locks."""
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _adopt(connection: sqlite3.Connection) -> None:

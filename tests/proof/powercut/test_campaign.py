@@ -124,6 +124,20 @@ def flushes(happenings: Sequence[Happening]) -> list[str]:
 
 @needs_strace
 @pytest.mark.timeout(120)
+def test_what_a_killed_server_had_not_flushed_is_on_the_disk_before_anybody_hears_of_it(
+    tmp_path: Path,
+) -> None:
+    """It had written a commit, and answered nobody. The next one finds it done, and says so when it is asked again."""
+    (tmp_path / "recording").mkdir()
+    it = recorded(tmp_path / "recording", resolves, ends=[End.KILLED, End.LAST])
+    known = {fact: since for since, fact in it.wanted}
+    asked_again = known[it.made.answers[-1 - ALONE].facts[0]]
+    cuts = [Cut(asked_again + 1, seed) for seed in range(20)]
+    assert [each.problems for each in tried(it, tmp_path / "cut", cuts)] == [[]] * len(cuts)
+
+
+@needs_strace
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize(
     "bug",
     [NORMAL, pytest.param(TOLD_BEFORE_THE_COMMIT, marks=pytest.mark.slow)],
