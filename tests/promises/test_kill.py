@@ -72,7 +72,9 @@ def test_a_play_in_which_nothing_was_at_risk_has_failed() -> None:
 
 def test_a_play_that_does_not_end_has_failed() -> None:
     """What was due and did not come is a finding, whatever else was good."""
-    found = outcome(Played(history=History(), damage=(), overdue=True), count=1, seed=1, began_s=0.0)
+    found = outcome(
+        Played(history=History(), damage=(), cut_short="TimeoutError"), count=1, seed=1, began_s=0.0
+    )
     assert any(each.startswith("it did not come to its end") for each in found.failures)
 
 

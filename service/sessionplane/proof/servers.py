@@ -31,6 +31,10 @@ class DidNotStart(Exception):
     """A server ended instead of serving. The message is what it wrote."""
 
 
+class AlreadyEnded(Exception):
+    """A server that was to be killed had ended by itself. The message is what it wrote."""
+
+
 @dataclass(frozen=True, slots=True)
 class Exited:
     """How a process ended: its code (minus the signal's number if that killed it) and its standard error."""
@@ -62,11 +66,11 @@ class ServerProcess:
         serving = asyncio.create_task(_serving(self.address))
         exited = asyncio.create_task(self.exited())
         await asyncio.wait({serving, exited}, return_when=asyncio.FIRST_COMPLETED)
-        if exited.done():
+        if exited.done() or serving.exception() is not None:
+            # Its end breaks off the watch as well, and either may be seen first.
             serving.cancel()
-            raise DidNotStart(str(exited.result()))
+            raise DidNotStart(str(exited.result()) if exited.done() else self.written())
         exited.cancel()
-        await serving
 
     async def spawn(self) -> None:
         """Start it, and do not wait."""
@@ -88,10 +92,11 @@ class ServerProcess:
         )
 
     async def kill(self) -> None:
-        """Kill -9, and wait until the kernel has taken it away. Raises RuntimeError if it had ended by itself."""
-        await self._signal(signal.SIGKILL)
+        """Kill -9, and wait until the kernel has taken it away. Raises AlreadyEnded if it had ended by itself."""
+        if self.runs:
+            await self._signal(signal.SIGKILL)
         if (ended := await self.exited()).code != -signal.SIGKILL:
-            raise RuntimeError(f"the server had ended before it was killed: {ended}")
+            raise AlreadyEnded(str(ended))
 
     async def terminate(self) -> Exited:
         """Ask it to stop, and return how it did."""

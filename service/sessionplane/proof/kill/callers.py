@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from sessionplane.proof.kill.world import POOL, Actor, Busy
 from sessionplane.v1 import run_pb2, session_pb2
 from sessionplane.v1 import session_service_pb2 as pb
 from sessionplane.v1.run_pb2 import Payload, RunSpec
 
-GROUP = 3
-"""So many callers race for a new key."""
-
-LATELY = 20
-"""So many keys back goes whoever asks for one that is known."""
+RIVALS = 3
+"""So many call at once for a new key."""
 
 
 class Racer(Actor):
-    """Resolves one key after another: new ones together with others, known ones in every spelling and by any policy."""
+    """Resolves one key after another: a new one by rival calls, known ones in every spelling and by any policy."""
 
     async def live(self) -> None:
         """Resolve until the end."""
         while not self.world.ending:
-            await self._resolve(self.world.next_key(GROUP))
+            name = self.fresh("key")
+            await asyncio.gather(*(self._resolve(name) for _ in range(RIVALS)))
+            self.world.keys.append(name)
             for _ in range(self.chance.randrange(4)):
                 what = self.chance.choices(self._whats, self._weights)[0]
-                await what(self, self.world.known_key(GROUP, self.chance.randrange(LATELY)))
+                await what(self, self.chance.choice(self.world.keys))
 
     async def _resolve(self, name: str) -> None:
         request_id = self.fresh("resolve") if self.happens(0.5) else ""

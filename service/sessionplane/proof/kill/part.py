@@ -9,7 +9,7 @@ from pathlib import Path
 from sessionplane.proof.history.facts import Facts
 from sessionplane.proof.history.judge import judgement
 from sessionplane.proof.history.promises.one_key_one_session import reads_by_key
-from sessionplane.proof.kill.play import LONGEST_S, Played, play
+from sessionplane.proof.kill.play import Played, play
 from sessionplane.proof.parts import Outcome, Progress
 
 NAME = "kill"
@@ -34,10 +34,8 @@ def outcome(played: Played, *, count: int, seed: int, began_s: float) -> Outcome
     judged = judgement(history)
     found = [f"{broken.promise}: {broken.how}" for broken in judged.broken]
     found += [f"the file: {each}" for each in played.damage]
-    if played.overdue:
-        found.append(
-            f"it did not come to its end: after {LONGEST_S:.0f} s something was due and had not come"
-        )
+    if played.cut_short:
+        found.append(f"it did not come to its end: {played.cut_short}")
     found += [f"too little to judge: {each}" for each in judged.lacking]
     told = [f"{each}; again: python -m sessionplane.proof.kill {count} {seed}" for each in found[:TOLD_MAX]]
     if len(found) > TOLD_MAX:

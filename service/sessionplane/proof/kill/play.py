@@ -24,7 +24,7 @@ from sessionplane.proof.kill.runners import Runner
 from sessionplane.proof.kill.subscribers import Subscriber
 from sessionplane.proof.kill.world import LEASE_S, Actor, Tally, World
 from sessionplane.proof.parts import Progress
-from sessionplane.proof.servers import ServerProcess
+from sessionplane.proof.servers import AlreadyEnded, DidNotStart, ServerProcess
 from sessionplane.store.connections import open_reader
 from sessionplane.store.invariants import INVARIANTS
 from sessionplane.store.verifying import Verifier
@@ -57,11 +57,11 @@ _ALARMS = ("[error", "[critical", "Traceback", "never retrieved")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Played:
-    """What was recorded, what is wrong with the file by itself, and whether it did not come to its end."""
+    """What was recorded, what is wrong with the file by itself, and why it did not come to its end."""
 
     history: History
     damage: Sequence[str]
-    overdue: bool = False
+    cut_short: str = ""
 
 
 async def play(
@@ -75,22 +75,22 @@ async def play(
 ) -> Played:
     """Kill a server so many times under load, each time when at least so much is at risk."""
     server = ServerProcess(database, limits=LIMITS)
-    overdue = False
+    cut_short = ""
     try:
         async with grpc.aio.insecure_channel(server.address, options=_BACK_SOON) as channel:
             recorder = Tally()
             world = World(seed, channel, recorder)
             stage = _Stage(server, world, minimums)
             await stage.run(kills, progress, racers)
-    except* TimeoutError:
-        overdue = True
+    except* (TimeoutError, DidNotStart, AlreadyEnded) as errors:
+        cut_short = "; ".join(f"{type(error).__name__} {error}" for error in errors.exceptions)
     finally:
         if server.runs:
             await server.kill()
     history = recorder.history
-    history.limits, history.alive = BOUNDS, not overdue
+    history.limits, history.alive = BOUNDS, not cut_short
     history.logs, damage = read(database)
-    return Played(history=history, damage=damage, overdue=overdue)
+    return Played(history=history, damage=damage, cut_short=cut_short)
 
 
 class _Stage:

@@ -16,6 +16,9 @@ from sessionplane.v1.event_pb2 import OutputDelta
 DEAD, FROZEN = 0.03, 0.05
 """So often does a runner die, or freeze until its lease is over, before it was heard and once more behind that."""
 
+TWICE = 0.1
+"""So often does a runner report twice."""
+
 TRIES = 8
 """So often is a stream opened to say one thing."""
 
@@ -109,9 +112,12 @@ class Work:
             self._hear(await self._insist("HeartbeatRun", told))
 
     async def finish(self) -> None:
-        """Report. Raises Gone."""
+        """Report; now and then once more, and otherwise. Raises Gone."""
         outcome = run_pb2.RUN_OUTCOME_INTERRUPTED if self.interrupt_id else run_pb2.RUN_OUTCOME_SUCCEEDED
         await self._insist("FinishRun", pb.FinishRunRequest(**self.holder, outcome=outcome))
+        if self.runner.happens(TWICE):
+            other = pb.FinishRunRequest(**self.holder, outcome=run_pb2.RUN_OUTCOME_FAILED)
+            await self._insist("FinishRun", other)
 
     def _hear(self, answer: Any) -> None:
         self.inputs = []

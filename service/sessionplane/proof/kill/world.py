@@ -21,6 +21,9 @@ BUSY = 4
 POOL = "kill"
 LEASE_S = 2.0
 
+LATELY = 20
+"""So many of the newest keys are asked for again."""
+
 IMPATIENT = 0.05
 """The share of calls that are given up, sooner or later than they are done."""
 
@@ -71,18 +74,9 @@ class World:
     channel: grpc.aio.Channel
     recorder: Tally
     runs: dict[str, None] = field(default_factory=dict)
-    keys: int = 0
+    keys: deque[str] = field(default_factory=lambda: deque(maxlen=LATELY))
     ending: bool = False
     over: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def next_key(self, group: int) -> str:
-        """Return a new key; so many in a row are given the same one, so that they race for it."""
-        self.keys += 1
-        return f"new-{self.keys // group}"
-
-    def known_key(self, group: int, back: int) -> str:
-        """Return a key that was given out before, so many keys ago."""
-        return f"new-{max(0, self.keys // group - back)}"
 
     def heard_of(self, answer: Any) -> None:
         """Remember the runs that an answer shows."""
