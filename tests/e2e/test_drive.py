@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,9 +62,12 @@ async def test_what_is_sent_again_is_skipped(server: Served) -> None:
         await drive.publish("a", "b", "c", first=1)
         await drive.published(3)
     async with driving(server.wire, held) as drive:
-        await drive.publish("b", "c", "d", first=2)
-        (answer,) = await drive.published(4)
-    assert answer.duplicate_count == 2
+        async with HeldWriter(server.running.store):
+            await drive.publish("b", first=2)
+            await drive.publish("c", "d", first=3)
+            await _queued(server, 3)
+        answers = await drive.published(4)
+    assert sum(answer.duplicate_count for answer in answers) == 2
     assert [each for each in story(await server.wire.log("chat")) if each.startswith("text")] == [
         "text a",
         "text b",
@@ -141,6 +145,22 @@ async def test_a_graceful_interrupt_passes_through_all_its_stages(server: Served
     ]
 
 
+async def test_an_interrupt_is_told_once_until_it_changes(server: Served) -> None:
+    """What else happens to the run does not repeat it; that it is more urgent now does."""
+    wire = server.wire
+    held = await _held(wire)
+    await wire.publish(held, "so far")
+    async with driving(wire, held) as drive:
+        await wire.interrupt("chat", grace_period=span(100))
+        told = (await drive.read()).command.interrupt
+        await wire.start("chat", text="more", policy=run_pb2.RUN_POLICY_INJECT)
+        assert (await drive.read()).command.input.input.text == "more"
+        await wire.close("chat", close_timeout=span(50))
+        again = (await drive.read()).command.interrupt
+    assert told.interrupt_id == again.interrupt_id
+    assert again.deadline.ToMilliseconds() < told.deadline.ToMilliseconds()
+
+
 async def test_an_interrupt_from_before_the_stream_is_its_first_command(server: Served) -> None:
     """A runner that reconnects hears of what it missed."""
     held = await _held(server.wire)
@@ -208,13 +228,15 @@ async def test_publications_that_nobody_hears_of_any_more_are_no_errors_of_the_s
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
-async def test_no_end_hides_a_publication_that_was_lost(tmp_path: Path) -> None:
+@pytest.mark.parametrize("before", [(), ("said on another stream, ",)])
+async def test_no_end_hides_a_publication_that_was_lost(tmp_path: Path, before: Sequence[str]) -> None:
     """A publication is lost with its commit, and the report behind it comes when the disk has room again: the run
     does not end as if its text were complete.
     """
     # Small groups, so that the report is in a later commit; no sweep between them.
     async with serving(tmp_path / "other.db", limits={"group_commands_max": 2, "sweep_ms": 60_000}) as server:
         held = await _held(server.wire)
+        await server.wire.publish(held, *before)
         async with driving(server.wire, held) as drive:
             async with HeldWriter(server.running.store):
                 await drive.publish("lost")
@@ -227,10 +249,10 @@ async def test_no_end_hides_a_publication_that_was_lost(tmp_path: Path) -> None:
             assert (await drive.refused()).reason == "STORAGE_FULL"
         assert (await server.wire.get_run(held.run_id)).state == run_pb2.RUN_STATE_RUNNING
         async with driving(server.wire, held) as drive:
-            await drive.publish("lost", first=1)
+            await drive.publish("lost", first=len(before) + 1)
             await drive.send(finish=pb.DriveRunFinish(outcome=RUN_OUTCOME_SUCCEEDED))
-            await drive.published(1)
-            assert (await drive.read()).finished.terminal.output_text == "lost"
+            await drive.published(len(before) + 1)
+            assert (await drive.read()).finished.terminal.output_text == "".join(before) + "lost"
 
 
 async def test_a_runner_that_comes_after_the_end_is_shown_it(server: Served) -> None:
@@ -270,7 +292,7 @@ async def test_an_interrupt_whose_grace_is_over_fences_a_runner_that_will_not_st
 
 
 async def test_a_newer_stream_replaces_the_older_one(server: Served) -> None:
-    """Of two streams under one lease the newer drives: the older is told so, and nothing is lost in between."""
+    """Under one lease the newest stream drives: the one before is told so each time, and nothing is lost in between."""
     held = await _held(server.wire)
     async with driving(server.wire, held) as older:
         await older.publish("a", first=1)
@@ -280,8 +302,10 @@ async def test_a_newer_stream_replaces_the_older_one(server: Served) -> None:
             assert (refusal.code, refusal.reason) == (grpc.StatusCode.ABORTED, "DISCONNECTED")
             await newer.publish("b", first=2)
             await newer.published(2)
-            await newer.send(finish=pb.DriveRunFinish(outcome=RUN_OUTCOME_SUCCEEDED))
-            assert (await newer.read()).finished.terminal.output_text == "ab"
+            async with driving(server.wire, held) as newest:
+                assert (await newer.refused()).reason == "DISCONNECTED"
+                await newest.send(finish=pb.DriveRunFinish(outcome=RUN_OUTCOME_SUCCEEDED))
+                assert (await newest.read()).finished.terminal.output_text == "ab"
 
 
 async def test_a_stream_keeps_its_run_alive_and_a_closed_one_does_not(server: Served) -> None:

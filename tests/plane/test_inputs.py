@@ -108,10 +108,14 @@ async def test_acknowledging_twice_changes_nothing(bench: Bench) -> None:
 
 async def test_an_unknown_input_is_refused(bench: Bench) -> None:
     """What the run was never given is INPUT_NOT_FOUND, with nothing published: no id, no run's own, no other run's."""
+    before = await bench.running()
+    await bench.inject("more", "taken before")
+    await bench.heartbeat(before.run_id, taken=["taken before"])
+    await bench.finish(before.run_id)
     active = await bench.running()
     other = await bench.running("other")
     await bench.inject("more", "theirs", name="other")
-    for unknown in ("nothing", active.run_id, other.run_id, "theirs"):
+    for unknown in ("nothing", active.run_id, other.run_id, "theirs", "taken before"):
         error = await bench.refused(
             InputNotFound,
             bench.publish(active.run_id, "a", taken=[unknown], token=bench.tokens[active.run_id]),

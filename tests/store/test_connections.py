@@ -69,6 +69,16 @@ async def test_a_newer_schema_is_refused_untouched(database: Path) -> None:
     refused(database, "later release")
 
 
+def test_a_file_of_an_earlier_release_is_not_read_by_those_who_only_read(database: Path) -> None:
+    """A check or a backup migrates nothing: its owner serves the file once, and it is as it was until then."""
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
+    before = database.read_bytes()
+    with pytest.raises(StoreUnusable, match="earlier release"):
+        connections.require(database)
+    assert database.read_bytes() == before
+
+
 def test_a_file_that_is_no_database_is_refused(database: Path) -> None:
     """Somebody's notes stay somebody's notes."""
     database.write_bytes(b"not a database, but long enough to be taken for one. " * 100)

@@ -34,8 +34,7 @@ def enter_lane(tx: Tx, run: Run, from_state: RunState | None, context: Context) 
     """Make the run the one that may be claimed, and wake those who wait to claim it."""
     changed = RunChanged(from_state=from_state, to_state=RunState.PENDING)
     sequence = tx.append(run.session_id, changed, run_id=run.run_id, at_ms=context.now_ms)
-    run = replace(run, lane_sequence=run.lane_sequence or sequence)
-    return wait_for_runner(tx, run, context)
+    return wait_for_runner(tx, replace(run, lane_sequence=sequence), context)
 
 
 def wait_for_runner(tx: Tx, run: Run, context: Context) -> Run:
@@ -77,17 +76,9 @@ def _finish(
         from_state=run.state, to_state=RunState.FINISHED, lease_epoch=run.lease_epoch, runner_id=run.runner_id
     )
     tx.append(run.session_id, changed, run_id=run.run_id, at_ms=context.now_ms)
-    finished = replace(
-        run,
-        state=RunState.FINISHED,
-        outcome=outcome,
-        finished_at_ms=context.now_ms,
-        kept_from_ms=context.judged_ms,
-        pending_since_ms=None,
-        due_at_ms=None,
-    )
     terminal = _terminal(tx, run, outcome, cause, report, context)
-    finished = tx.finish_run(finished, terminal)
+    ended = replace(run, kept_from_ms=context.judged_ms, pending_since_ms=None)
+    finished = tx.finish_run(ended, terminal)
     drop_lease(tx, run, context)
     tx.wake(run_topic(run.namespace, run.run_id))
     return finished

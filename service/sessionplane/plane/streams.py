@@ -159,12 +159,10 @@ def _page_end(tx: ReadTx, session: Session, sequence: int, session_id: str) -> P
 
 
 def place_of(tx: ReadTx, session: Session, token: ResumeToken) -> Place:
-    """Return the place that a token names, after making sure that the log still is the one it saw.
+    """Return the place that a token of this session names, after making sure that the log still is the one it saw.
 
-    Raises StoreReplaced, TokenCompacted, LogBehindToken and Checksum.
+    Raises TokenCompacted, LogBehindToken and Checksum.
     """
-    if token.store_id != tx.store_id:
-        raise StoreReplaced(store_epoch=tx.store_id)
     if token.sequence > session.head_sequence:
         raise LogBehindToken(session_id=session.session_id, head=session.head_sequence, token=token.sequence)
     if token.sequence < session.floor_sequence:

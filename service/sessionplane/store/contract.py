@@ -263,7 +263,7 @@ class Tx(ReadTx, Protocol):
 
     def finish_run(self, run: Run, terminal: RunTerminal) -> Run:
         """Append the run's terminal, its last event, and write the run with it. Returns the run as written:
-        FINISHED, with outcome, encoded terminal and its sequence. A second terminal is impossible: the store
+        FINISHED and due no more, with outcome, encoded terminal and its sequence. A second one is impossible: the store
         refuses it with an error that rolls the transaction back.
         """
 
