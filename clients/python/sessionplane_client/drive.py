@@ -53,7 +53,8 @@ AWAY_S = 30.0
 
 # Lease and absence bound the attempts, not their number.
 _BACKOFF = Backoff(first_s=0.05, max_s=1.0, attempts_max=None)
-_FINISH_TIMEOUT_S = 5.0
+# Longer than a connection that went silent takes to be noticed (see options); the call is then made over a new one.
+_FINISH_TIMEOUT_S = 35.0
 
 
 class Drive:
