@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,9 @@ from sessionplane.proof.liveness import bounds, delays, report, short
 from sessionplane.proof.liveness.bounds import BOUNDS, DELIVERY, STALLED, Measured, at_percentile, at_slowest
 from sessionplane.proof.liveness.load import EventsLost, Load
 from sessionplane.proof.servers import server_process
+from sessionplane.rpc.server import OPTIONS
 from sessionplane_client import Client
+from sessionplane_client.options import channel_options
 from tests.support.serving import Served, serving
 
 LOOKS = 200
@@ -57,6 +59,16 @@ def test_every_bound_of_the_page_was_measured() -> None:
     text = report.section(page)
     for bound in BOUNDS:
         assert text.count(f"| {bound.claim} |") == 1
+
+
+@pytest.mark.parametrize("options", [OPTIONS, channel_options()], ids=["server", "client"])
+def test_a_dead_peer_is_missed_with_time_to_spare(options: Sequence[tuple[str, str | int]]) -> None:
+    """Both sides ask after their peer early enough that a late timer breaks no promise."""
+    given = {name: value for name, value in options if isinstance(value, int)}
+    waits = ("grpc.keepalive_timeout_ms", "grpc.http2.ping_timeout_ms")
+    assert all(
+        given["grpc.keepalive_time_ms"] + given[wait] <= (bounds.DEAD_PEER.most - 2) * 1000 for wait in waits
+    )
 
 
 @pytest.fixture
