@@ -1,0 +1,75 @@
+"""Ten thousand idle streams: what they cost, and that each is still there when something happens."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from asyncio.subprocess import PIPE, Process
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from sessionplane.v1.session_pb2 import SessionRef
+from sessionplane.v1.session_service_pb2 import ResolveSessionRequest
+from tests.faults.support.costs import cpu_s, resident_bytes
+from tests.support.processes import server_process
+from tests.support.wire import DEADLINE_S, Wire, wired
+
+STREAMS, PROCESSES, CONNECTIONS = 10_000, 5, 8
+IDLE_S = 30
+BYTES_MAX = 40_000
+CPU_MAX = 0.05
+AT_ONCE = 200
+
+
+async def _holder(stack: AsyncExitStack, address: str, number: int) -> Process:
+    share = STREAMS // PROCESSES
+    arguments = (address, str(number * share), str(share), str(CONNECTIONS))
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.faults.support.idle", *arguments), stdin=PIPE, stdout=PIPE
+    )
+    stack.push_async_callback(process.communicate)
+    return process
+
+
+async def _says(process: Process, word: bytes) -> None:
+    assert process.stdout is not None
+    assert await process.stdout.readline() == word
+
+
+async def _sessions(wire: Wire) -> None:
+    for begin in range(0, STREAMS, AT_ONCE):
+        refs = [SessionRef(key=f"idle-{number}") for number in range(begin, begin + AT_ONCE)]
+        await asyncio.gather(
+            *(
+                wire.sessions.ResolveSession(ResolveSessionRequest(session=ref), timeout=DEADLINE_S)
+                for ref in refs
+            )
+        )
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+async def test_ten_thousand_idle_streams_are_cheap_and_alive(tmp_path: Path) -> None:
+    """All are open at once; each costs at most 40 kB, all together a twentieth of a core; and each gets its event."""
+    async with (
+        server_process(tmp_path / "plane.db") as server,
+        wired(server.address) as wire,
+        AsyncExitStack() as stack,
+    ):
+        await _sessions(wire)
+        before = resident_bytes(server.pid)
+        holders = await asyncio.gather(*(_holder(stack, server.address, each) for each in range(PROCESSES)))
+        await asyncio.gather(*(_says(holder, b"ready\n") for holder in holders))
+        each_bytes = (resident_bytes(server.pid) - before) / STREAMS
+        begun_s = cpu_s(server.pid)
+        await asyncio.sleep(IDLE_S)  # what is measured is a stretch of time in which nothing happens
+        share = (cpu_s(server.pid) - begun_s) / IDLE_S
+        for begin in range(0, STREAMS, AT_ONCE):
+            keys = [f"idle-{number}" for number in range(begin, min(begin + AT_ONCE, STREAMS))]
+            await asyncio.gather(*(wire.start(key) for key in keys))
+        await asyncio.gather(*(_says(holder, b"done\n") for holder in holders))
+        print(f"{each_bytes / 1000:.1f} kB for each stream, {share:.1%} of a core for all")  # noqa: T201
+    assert each_bytes <= BYTES_MAX
+    assert share <= CPU_MAX
