@@ -119,9 +119,9 @@ async def _slow_connections(address: str, count: int) -> None:
 
 
 FLOODS: dict[str, tuple[Callable[[str, int], Awaitable[None]], int]] = {
-    "rapid resets": (_rapid_resets, 400),
-    "unfinished calls": (_unfinished_calls, 400),
-    "unread streams": (_unread_streams, 250),
+    "rapid resets": (_rapid_resets, 600),
+    "unfinished calls": (_unfinished_calls, 1_200),
+    "unread streams": (_unread_streams, 700),
     "header bombs": (_header_bombs, 1_200),
     "endless headers": (_endless_headers, 200),
     "settings": (_settings, 100),
