@@ -20,7 +20,10 @@ class Racer(Actor):
         """Resolve until the end."""
         while not self.world.ending:
             name = self.fresh("key")
-            await asyncio.gather(*(self._resolve(name) for _ in range(RIVALS)))
+            rivals = self.chance.choices(
+                (self._resolve, self._resolve_with_run, self._start), (18, 1, 1), k=RIVALS
+            )
+            await asyncio.gather(*(rival(name) for rival in rivals))
             self.world.keys.append(name)
             for _ in range(self.chance.randrange(4)):
                 what = self.chance.choices(self._whats, self._weights)[0]
@@ -31,6 +34,19 @@ class Racer(Actor):
         await self.ask(
             "ResolveSession", pb.ResolveSessionRequest(session=self.ref(name), request_id=request_id)
         )
+
+    async def _resolve_with_run(self, name: str) -> None:
+        request = pb.ResolveSessionRequest(
+            session=self.ref(name), run=self._run(), request_id=self.fresh("both")
+        )
+        await self.ask("ResolveSession", request)
+
+    async def _start(self, name: str) -> None:
+        request = pb.StartRunRequest(session=self.ref(name), run=self._run(), request_id=self.fresh("start"))
+        await self.ask("StartRun", request)
+
+    def _run(self) -> RunSpec:
+        return RunSpec(input=Payload(text=self.fresh("message")), pool=POOL)
 
     async def _resolve_by_policy(self, name: str) -> None:
         request = pb.ResolveSessionRequest(

@@ -14,7 +14,7 @@ from sessionplane.v1 import runner_service_pb2 as pb
 from sessionplane.v1.event_pb2 import OutputDelta
 
 DEAD, FROZEN = 0.03, 0.05
-"""So often does a runner die, or freeze until its lease is over, before it was heard and once more behind that."""
+"""So often does a runner die, or freeze until its lease is over, before each of its publications."""
 
 TWICE = 0.1
 """So often does a runner report twice."""
@@ -63,21 +63,24 @@ class Runner(Actor):
     async def _work(self, claim: Any) -> None:
         """Do a run: well, mostly. Raises Gone."""
         work = Work(self, claim) if self.happens(0.5) else DrivenWork(self, claim)
-        await self._fail()
-        await work.publish()
-        await self._fail()
-        for _ in range(self.chance.randrange(4)):
+        for _ in range(self.chance.randrange(1, 5)):
+            if await self._fails():
+                break
             await work.publish()
         await work.finish()
 
-    async def _fail(self) -> None:
-        """Die or freeze now and then, while the world is not at its end. Raises Gone."""
+    async def _fails(self) -> bool:
+        """Die or freeze now and then, while the world is not at its end; returns whether to report at once, since it
+        was frozen for long. Raises Gone.
+        """
         if self.world.ending:
-            return
+            return False
         if self.happens(DEAD):
             raise Gone
-        if self.happens(FROZEN):
-            await asyncio.sleep(LEASE_S * 2)
+        if not self.happens(FROZEN):
+            return False
+        await asyncio.sleep(LEASE_S * 2)
+        return self.happens(0.5)
 
 
 class Work:
