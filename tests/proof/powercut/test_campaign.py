@@ -41,6 +41,19 @@ writer.Writer._commit = commit
 """
 
 
+SHOWN_BEFORE_THE_COMMIT = """
+from sessionplane.store import writer
+def commit(self, commands):
+    group = writer.Group()
+    self._connection.execute(writer.sql.BEGIN_WRITE)
+    for command in commands:
+        self._apply(command, group)
+    self._tell(writer.Group(kept=list(group.kept)))
+    self._connection.execute(writer.sql.COMMIT)
+    return writer.Group(outcomes=group.outcomes)
+writer.Writer._commit = commit
+"""
+
 ALONE = 15
 AT_ONCE = 60
 
@@ -139,17 +152,22 @@ def test_what_a_killed_server_had_not_flushed_is_on_the_disk_before_anybody_hear
 @needs_strace
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize(
-    "bug",
-    [NORMAL, pytest.param(TOLD_BEFORE_THE_COMMIT, marks=pytest.mark.slow)],
-    ids=["normal", "told-before"],
+    ("bug", "work"),
+    [
+        pytest.param(NORMAL, resolves, id="normal"),
+        pytest.param(TOLD_BEFORE_THE_COMMIT, resolves, marks=pytest.mark.slow, id="told-before-the-commit"),
+        pytest.param(
+            SHOWN_BEFORE_THE_COMMIT, everything, marks=pytest.mark.slow, id="shown-before-the-commit"
+        ),
+    ],
 )
 def test_a_server_that_promises_too_much_is_found_out(
-    tmp_path: Path, bug: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, bug: str, work: Work, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Commits that are not flushed, and answers that come before the commit; one line shows a failure again."""
+    """Commits that are not flushed, answers and events that come before their commit; one line shows it again."""
     (tmp_path / "recording").mkdir()
-    it = recorded(tmp_path / "recording", resolves, server=planted(bug), ends=[End.LAST])
-    failed = [each for each in tried(it, tmp_path / "cut", plan(it.made.happenings, 60)) if each.problems]
+    it = recorded(tmp_path / "recording", work, server=planted(bug), ends=[End.LAST])
+    failed = [each for each in tried(it, tmp_path / "cut", plan(it.made.happenings, 80)) if each.problems]
     assert len(failed) > 5
     assert all("acknowledged and lost" in each.problems[0] for each in failed)
     command, _, problem = describe(it.folder, failed[0]).partition(": ")

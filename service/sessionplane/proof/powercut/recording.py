@@ -193,7 +193,7 @@ class _Run:
                     await work(clients)
             await self._stop(process)
         except (grpc.aio.AioRpcError, ExceptionGroup) as failed:
-            if not self.killed_at_flush or await process.wait() != -signal.SIGKILL:
+            if not self.killed_at_flush or await _ended(process) != -signal.SIGKILL:
                 raise RecordingFailed(f"A call failed: {failed!r}") from failed
         finally:
             if process.returncode is None:
@@ -237,9 +237,17 @@ class _Run:
         if self.killed_at_flush:
             raise RecordingFailed("The server was not killed.")
         _signal(process, signal.SIGTERM)
-        code = await asyncio.wait_for(process.wait(), _STOPS_S)
+        code = await _ended(process)
         if code != 0:
-            raise RecordingFailed(f"The server ended with {code}.")
+            raise RecordingFailed(f"The server ended with {code}; see {self._log}.")
+
+
+async def _ended(process: Process) -> int:
+    """Return how a process ends. Raises RecordingFailed if it does not."""
+    try:
+        return await asyncio.wait_for(process.wait(), _STOPS_S)
+    except TimeoutError:
+        raise RecordingFailed(f"The server did not end within {_STOPS_S} s.") from None
 
 
 def _signal(process: Process, number: signal.Signals) -> None:
