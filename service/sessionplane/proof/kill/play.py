@@ -45,6 +45,9 @@ BOUNDS = Bounds(
 """A machine that does other things as well is no place for bounds of a second; those are measured elsewhere."""
 
 MOMENT_S = 0.3
+AFTER_S = 2.5 * LEASE_S
+"""So long goes it on behind the last kill: each start gives all leases again, so only now do they run out."""
+
 AGAIN = 0.2
 """The share of kills that are followed by another one while the server starts."""
 
@@ -113,6 +116,7 @@ class _Stage:
             for number in range(kills):
                 await self._kill()
                 progress(number + 1, kills)
+            await asyncio.sleep(AFTER_S)
             async with asyncio.timeout(LONGEST_S):
                 self._world.ending = True
                 await asyncio.gather(*callers)

@@ -13,8 +13,11 @@ from sessionplane.v1 import run_pb2
 from sessionplane.v1 import runner_service_pb2 as pb
 from sessionplane.v1.event_pb2 import OutputDelta
 
-DEAD, FROZEN = 0.03, 0.05
+DEAD, FROZEN = 0.03, 0.08
 """So often does a runner die, or freeze until its lease is over, before each of its publications."""
+
+PACES_S = (0.0, 0.0, 0.0, 0.4)
+"""How long a runner thinks between two publications at the most."""
 
 TWICE = 0.1
 """So often does a runner report twice."""
@@ -63,10 +66,13 @@ class Runner(Actor):
     async def _work(self, claim: Any) -> None:
         """Do a run: well, mostly. Raises Gone."""
         work = Work(self, claim) if self.happens(0.5) else DrivenWork(self, claim)
+        pace_s = self.chance.choice(PACES_S)
         for _ in range(self.chance.randrange(1, 5)):
             if await self._fails():
                 break
             await work.publish()
+            if not self.world.ending:
+                await self.think(pace_s)
         await work.finish()
 
     async def _fails(self) -> bool:

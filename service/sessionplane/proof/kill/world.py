@@ -19,7 +19,7 @@ BUSY = 4
 """So many keys have runs; all others are only resolved."""
 
 POOL = "kill"
-LEASE_S = 2.0
+LEASE_S = 1.0
 
 LATELY = 20
 """So many of the newest keys are asked for again."""
