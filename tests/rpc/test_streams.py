@@ -155,6 +155,22 @@ async def test_progress_shows_the_state_now(bench: Bench) -> None:
     assert (frame.state, frame.caught_up, frame.lag) == (session_pb2.SESSION_STATE_DETACHED, False, 4)
 
 
+async def test_an_idle_stream_says_the_same_again_and_anything_committed_is_seen(bench: Bench) -> None:
+    """An idle stream costs next to nothing: its signs of life are the same bytes, until something is committed."""
+    await bench.running(run_id="run_1")
+    async with framed(bench) as (frames, feed, _):
+        first, second = frames.progress(feed._bookmark()), frames.progress(feed._bookmark())
+        assert second is first
+        assert parsed(first).progress.state == session_pb2.SESSION_STATE_STARTING
+        await bench.publish("run_1", "text")
+        behind = frames.progress(feed._bookmark())
+        assert not parsed(behind).progress.caught_up
+        batches = [frames.batch(await piece_of(feed))]
+        after = frames.progress(feed._bookmark())
+        assert parsed(after).progress.state == session_pb2.SESSION_STATE_ACTIVE
+        assert ranges(first, *batches, after)[-1] == (feed.through, feed.through)
+
+
 @pytest.mark.parametrize("reason", ClosingReason)
 async def test_the_last_frame_says_why(bench: Bench, reason: ClosingReason) -> None:
     """`closing` has the reason, and whether the token goes on."""

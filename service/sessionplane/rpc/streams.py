@@ -79,6 +79,9 @@ class _Frames:
         self._feed = feed
         self._tokens = TokenWriter(store_id=plane.store.store_id, session_id=session.session_id)
         self._accounted = opening.plan.begin
+        # The last sign of life that accounts for nothing, and what it says: an idle stream sends it again and again.
+        self._idle: tuple[Bookmark, str] | None = None
+        self._idle_frame = b""
 
     def opened(self) -> bytes:
         """Show what the stream follows, as it is."""
@@ -108,7 +111,16 @@ class _Frames:
         return b"".join((head, BATCH_TAG, codec.varint(len(piece.data)), piece.data))
 
     def progress(self, piece: Bookmark) -> bytes:
-        """Show a sign of life, with the session's state now."""
+        """Show a sign of life, with the session's state now: while nothing is committed that is the state of before."""
+        idle = (piece, self._feed.until_run_id)
+        if idle == self._idle:
+            return self._idle_frame
+        still = piece.caught_up and piece.through == self._accounted
+        frame = self._progress(piece)
+        self._idle, self._idle_frame = (idle, frame) if still else (None, b"")
+        return frame
+
+    def _progress(self, piece: Bookmark) -> bytes:
         frame = pb.StreamProgress(
             caught_up=piece.caught_up,
             lag=piece.lag,

@@ -42,6 +42,7 @@ def to_json(results: Sequence[Measured], loads: tuple[float, float]) -> dict[str
         "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         "version": version("sessionplane"),
         "machine": machine(),
+        "niceness": os.getpriority(os.PRIO_PROCESS, 0),
         "load_average": {"before": round(loads[0], 1), "after": round(loads[1], 1)},
         "rated_load": RATED_LOAD,
         "bounds": [
@@ -82,7 +83,8 @@ def markdown(found: Mapping[str, Any]) -> str:
             "",
             (
                 f"Measured on {found['date']}, version {found['version']}, by `make liveness`: {found['machine']};"
-                f" load average {average['before']} before and {average['after']} after, what was measured included."
+                f" load average {average['before']} before and {average['after']} after, what was measured included"
+                f" (at niceness {found['niceness']})."
             ),
         ]
     )
