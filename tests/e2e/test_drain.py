@@ -7,18 +7,21 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import grpc
+import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from sessionplane.v1 import runner_service_pb2 as runner
 from sessionplane.v1 import session_pb2
 from sessionplane.v1 import session_service_pb2 as pb
 from tests.support.processes import server_process
-from tests.support.refusals import Refusal, read, refused
+from tests.support.refusals import Refusal, refused
 from tests.support.serving import serving
 from tests.support.story import terminals
 from tests.support.wire import wired
 
 DRAIN_S = 10.0
+UNAVAILABLE = {grpc.StatusCode.UNAVAILABLE}
 
 
 def _is_draining(refusal: Refusal | None) -> bool:
@@ -105,7 +108,7 @@ async def test_health_is_answered_for_what_there_is(tmp_path: Path) -> None:
 
 
 async def test_calls_under_way_at_the_stop_are_acknowledged_or_told_to_come_again(tmp_path: Path) -> None:
-    """Of a burst that a stop meets, each call is answered OK and is on disk, or hears DRAINING; none is CANCELLED."""
+    """Of a burst that a stop meets, each call is answered OK and is on disk, or is UNAVAILABLE; none is CANCELLED."""
     async with AsyncExitStack() as stack:
         async with serving(tmp_path / "plane.db") as server:
             wire = await stack.enter_async_context(wired(server.address))
@@ -114,12 +117,37 @@ async def test_calls_under_way_at_the_stop_are_acknowledged_or_told_to_come_agai
             calls = [asyncio.create_task(wire.publish(each, "text")) for each in held for _ in range(20)]
             await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
         answers = await asyncio.gather(*calls, return_exceptions=True)
-    for answer in answers:
-        assert not isinstance(answer, grpc.aio.AioRpcError) or _is_draining(read(answer))
+    assert {each.code() for each in answers if isinstance(each, grpc.aio.AioRpcError)} <= UNAVAILABLE
     acknowledged = sum(not isinstance(answer, BaseException) for answer in answers)
     async with serving(tmp_path / "plane.db") as server:
         runs = [await server.wire.get_run(each.run_id) for each in held]
     assert sum(run.last_run_sequence for run in runs) == acknowledged > 0
+
+
+@pytest.mark.parametrize("connections", [1, 4])
+async def test_calls_that_come_too_late_find_nobody(tmp_path: Path, connections: int) -> None:
+    """Who connects and calls while a server stops is told to come again, or finds the connection gone: never CANCELLED,
+    which clients do not repeat.
+    """
+    async with AsyncExitStack() as stack:
+        async with serving(tmp_path / "plane.db") as server:
+            wires = [await stack.enter_async_context(wired(server.address)) for _ in range(connections)]
+            calls = [asyncio.create_task(wire.resolve(f"k{n}")) for wire in wires for n in range(100)]
+            await asyncio.sleep(0)
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+    assert {each.code() for each in answers if isinstance(each, BaseException)} <= UNAVAILABLE
+
+
+async def test_an_open_reflection_stream_keeps_no_server_from_stopping(tmp_path: Path) -> None:
+    """Whoever looks at the methods with a stream open finds the connection gone."""
+    async with AsyncExitStack() as stack:
+        async with serving(tmp_path / "plane.db", limits={"drain_ms": 600_000}) as server:
+            wire = await stack.enter_async_context(wired(server.address))
+            stream = reflection_pb2_grpc.ServerReflectionStub(wire.channel).ServerReflectionInfo()
+            await stream.write(reflection_pb2.ServerReflectionRequest(list_services=""))
+            assert (await stream.read()).HasField("list_services_response")
+        gone = await refused(stream.read())
+    assert gone.code == grpc.StatusCode.UNAVAILABLE
 
 
 async def test_a_stop_forgets_no_visit(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -18,12 +19,17 @@ class FakeContext:
     def __init__(self, *incoming: Any, remaining_s: float | None = None) -> None:
         self.incoming = list(incoming)
         self.written: list[Any] = []
+        self.on_done: list[Callable[[Any], None]] = []
         self.status: status_pb2.Status | None = None
         self._remaining_s = remaining_s
 
     def time_remaining(self) -> float | None:
         """How long the caller waits; None without a deadline."""
         return self._remaining_s
+
+    def add_done_callback(self, done: Callable[[Any], None]) -> None:
+        """Who wants to hear of the call's end: the test says when that is."""
+        self.on_done.append(done)
 
     async def read(self) -> Any:
         """The next message, or the end."""

@@ -13,6 +13,8 @@ from collections.abc import Callable
 import grpc
 import structlog
 
+from sessionplane.rpc.hanging_up import hang_up
+
 log = structlog.get_logger(__name__)
 
 LOOK_S = 0.1
@@ -49,10 +51,11 @@ class Door:
         self._keeper = asyncio.create_task(self._keep(), name="door")
 
     async def stop(self, grace_s: float) -> None:
-        """Let nobody in any more, wait for the calls that are open at most so long, then cut them."""
+        """End all connections, and cut what is still open at the latest after so long."""
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.gather(self._keeper, return_exceptions=True)
+        hang_up(self._address)
         await self._server.stop(grace_s)
         # They have had their grace beside this one.
         for leaving in self._leaving:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import grpc
@@ -32,8 +33,8 @@ BUSY_PAUSES = 8
 
 
 class Gate:
-    """Whether calls are let in, how many came, and how many are being answered. One for the whole server, closed as it
-    begins to stop.
+    """Whether calls are let in, how many came, how many are being answered, and who has not had all of the answer yet.
+    One for the whole server, closed as it begins to stop.
     """
 
     def __init__(self) -> None:
@@ -42,11 +43,30 @@ class Gate:
         self.under_way = 0
         self.on_close: Callable[[], None] = lambda: None
         """Called as it is closed, for who has calls open that let others in."""
+        self._on_the_line = 0
+        self._left = asyncio.Event()
 
     def close(self) -> None:
         """Let nobody in any more."""
         self.open = False
         self.on_close()
+
+    def enter(self, context: Context) -> None:
+        """Count who is on the line until the status is written, or until nobody is there to read it."""
+        self._on_the_line += 1
+        context.add_done_callback(self._leave)  # type: ignore[arg-type]  # the stubs know no functions
+
+    def _leave(self, _: object) -> None:
+        self._on_the_line -= 1
+        self._left.set()
+
+    async def left(self, *, most_s: float) -> None:
+        """Wait until nobody is on the line, at most for a while."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(most_s):
+                while self._on_the_line:
+                    self._left.clear()
+                    await self._left.wait()
 
     async def quiet(self, *, pause_s: float, most_s: float) -> None:
         """Wait until nobody came for a pause, at most for a while. In a burst the core hands calls over in bouts, the
@@ -114,6 +134,7 @@ class Guarded:
 
     async def serve(self, request: Any, context: Context) -> Any:
         """Answer a call over the transport. A stream of requests is read from the context, as they come."""
+        self._gate.enter(context)
         answer = await self.answer(request, context)
         return await abort(context, answer) if isinstance(answer, Status) else answer
 

@@ -15,15 +15,16 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health_pb2 import HealthCheckResponse
 
 from sessionplane.domain.errors import Draining
-from sessionplane.rpc.guard import Context
+from sessionplane.rpc.guard import Context, Gate
 from sessionplane.rpc.status import abort, status_of
 
 
 class Health(health_pb2_grpc.HealthServicer):
     """Not serving before `serve`, nor from `drain` on. All services serve together; the empty name is the server."""
 
-    def __init__(self, services: Iterable[str]) -> None:
+    def __init__(self, services: Iterable[str], gate: Gate) -> None:
         self._known = {"", *services}
+        self._gate = gate
         self._serving = False
         self._draining = False
         # Set and replaced at each change: whoever waits holds the one that was there when it looked.
@@ -61,6 +62,7 @@ class Health(health_pb2_grpc.HealthServicer):
         self, request: health_pb2.HealthCheckRequest, context: Context
     ) -> None:
         """Tell how a service is, and each change, until the server stops."""
+        self._gate.enter(context)
         told = None
         while True:
             changed, status = self._changed, self._status(request.service)

@@ -28,7 +28,10 @@ TRANSPORT_BYTES_MAX = 8 * 1024 * 1024
 """The transport's own cap. Ours is lower, and answers with details; this one resets without."""
 
 QUIET_S = 0.02
-"""So long must nobody have come before a server that stops closes its door."""
+"""So long must nobody have come before a server that stops closes its door: until then all are told to come again."""
+
+CUT_S = 1.0
+"""So long after its end may a connection take to go away: a frozen peer does not take part in that."""
 
 OPTIONS: tuple[tuple[str, int], ...] = (
     # Two servers would share one port, silently; the second must fail.
@@ -99,7 +102,7 @@ class Edge:
     ) -> None:
         self._plane = plane
         self._gate = Gate()
-        self._health = Health(service.full_name for service in SERVICES)
+        self._health = Health((service.full_name for service in SERVICES), self._gate)
         self._services = tuple(services(plane, facts, gate=self._gate, limits=limits))
         self._limits = limits
         self._with_reflection = with_reflection
@@ -133,9 +136,9 @@ class Edge:
 
     async def stop(self, grace_s: float) -> None:
         """Answer what has come already, wait for what is still being answered, then close."""
-        # The core ends what it has not handed to us yet as bare CANCELLED: up to half of a burst of 400 calls.
         await self._gate.quiet(pause_s=QUIET_S, most_s=grace_s / 4)
-        await self._door.stop(grace_s)
+        await self._gate.left(most_s=grace_s)
+        await self._door.stop(CUT_S)
 
 
 def _add_reflection(server: grpc.aio.Server) -> None:

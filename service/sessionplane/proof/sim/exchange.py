@@ -57,6 +57,9 @@ class Exchange:
             return None
         return max(0.0, self.until_s - asyncio.get_running_loop().time())
 
+    def add_done_callback(self, done: Callable[[Any], None]) -> None:
+        """Tell nobody of the end: only a server that stops politely asks, and here it is cut."""
+
     def peer(self) -> str:
         """Return where the client is."""
         return "sim"
