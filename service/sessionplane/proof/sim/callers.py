@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sessionplane.proof.sim.clients import POOL, Actor
+from sessionplane.proof.sim.clients import POOL, Actor, World
 from sessionplane.v1 import run_pb2, session_pb2
 from sessionplane.v1 import session_service_pb2 as pb
 from sessionplane.v1.session_pb2 import SessionRef
@@ -45,6 +45,11 @@ _MODES = (
 
 class Caller(Actor):
     """One caller."""
+
+    def __init__(self, world: World, name: str) -> None:
+        super().__init__(world, name)
+        # What it started under ids of its own.
+        self._started: list[pb.StartRunRequest] = []
 
     async def live(self) -> None:
         """Do a number of things, one after the other."""
@@ -98,7 +103,17 @@ class Caller(Actor):
     async def start(self) -> None:
         request = pb.StartRunRequest(session=self.ref(), run=self._spec(), request_id=self._request_id())
         self._hear_of_coming(request.run)
+        if request.run.run_id:
+            self._started.append(request)
         await self.ask("StartRun", request)
+
+    async def start_again(self) -> None:
+        """Start a run that was started before, under its own id alone: whoever lost all else still has that."""
+        if self._started:
+            again = pb.StartRunRequest()
+            again.CopyFrom(self.chance.choice(self._started))
+            again.request_id = ""
+            await self.ask("StartRun", again)
 
     async def start_keyless(self) -> None:
         """Start a run in a session without a key, and bind one to it later."""
@@ -155,6 +170,7 @@ class Caller(Actor):
         resolve,
         resolve_otherwise,
         start,
+        start_again,
         start_keyless,
         look,
         look_at_run,
@@ -162,4 +178,4 @@ class Caller(Actor):
         interrupt,
         list_events,
     )
-    _weights = (4, 2, 7, 1, 1, 1, 2, 4, 0.5)
+    _weights = (4, 2, 7, 1.5, 1, 1, 1, 2, 4, 0.5)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from sessionplane.proof.history.records import Happening
-from sessionplane.v1 import session_pb2
+from sessionplane.v1 import run_pb2, session_pb2
 from sessionplane.v1 import session_service_pb2 as pb
 from sessionplane.v1.session_pb2 import SessionRef
 from tests.support.tale import Tale
@@ -88,9 +88,22 @@ def a_key_that_was_never_taken_away(tale: Tale) -> None:
     tale.new_chat(KEY, "RESET", previous=tale.new_chat(KEY).session_id)
 
 
+def a_known_run_in_another_session(tale: Tale) -> None:
+    """The message is there already, and the answer shows it in the session that has the key by now."""
+    tale.resolve(KEY)
+    tale.resolve("other")
+    first = tale.begin(KEY, "run-1")
+    request = pb.StartRunRequest(session=first.request.session, run=first.request.run)
+    again = tale.asked("StartRun", request, "anna")
+    answer = pb.StartRunResponse(run=first.answer.run, session=tale.shown(tale.held("other")))
+    answer.disposition = run_pb2.RUN_DISPOSITION_DUPLICATE
+    tale.answer(again, answer)
+
+
 @pytest.mark.parametrize(
     "story",
     [
+        a_known_run_in_another_session,
         a_key_that_was_never_taken_away,
         a_key_that_begins_again,
         two_sessions_for_two_who_race,

@@ -27,6 +27,15 @@ def one_key_one_session(facts: Facts) -> Iterator[str]:
         yield from _overtaken(key, reads, lines)
     yield from _forks(facts)
     yield from _minted_twice(facts)
+    yield from _elsewhere(facts)
+
+
+def _elsewhere(facts: Facts) -> Iterator[str]:
+    """A run is shown with the session that it is in, also one that was known before."""
+    for call in facts.calls("StartRun"):
+        run, session = call.answer.run, call.answer.session
+        if run.session_id != session.session_id:
+            yield f"{told(call)} shows {run.run_id} of {run.session_id} in {session.session_id}"
 
 
 def reads_by_key(facts: Facts) -> dict[str, list[Read]]:
