@@ -20,6 +20,7 @@ from sessionplane.proof.sim.clients import Actor, World
 from sessionplane.proof.sim.disk import Cabinet, Disk, Removed
 from sessionplane.proof.sim.loop import Process, SeededLoop, Stuck, owned
 from sessionplane.proof.sim.network import Network
+from sessionplane.proof.sim.offers import wrongly_offered
 from sessionplane.proof.sim.operators import Operator
 from sessionplane.proof.sim.plan import LEASE_MS, SWEEP_MS, Plan
 from sessionplane.proof.sim.runners import Healer, Runner
@@ -67,7 +68,8 @@ def simulate(plan: Plan, cabinet: Cabinet) -> Recorded:
             connection.execute("SELECT session_id, floor_sequence FROM sessions").fetchall()
         )
         damage = [Broken("The file", each) for each in _damage(connection)]
-        late = [Broken("Every run ends, once, for everyone", each) for each in overdue(plan, history)]
+        problems = [*overdue(plan, history), *wrongly_offered(history)]
+        late = [Broken("Every run ends, once, for everyone", each) for each in problems]
         broken = [*simulation.unfinished, *_mistakes(history), *judge(history), *late, *damage]
         return Recorded(plan, history, broken)
     finally:
