@@ -23,7 +23,7 @@ from importlib.util import find_spec
 import structlog
 import uuid_utils
 
-from sessionplane.domain.errors import StorageFull, StoreBusy
+from sessionplane.domain.errors import SessionPlaneError, StorageFull, StoreBusy
 from sessionplane.domain.key_changes import KeyRecord
 from sessionplane.domain.key_report import KeyChanges
 from sessionplane.domain.limits import Limits
@@ -316,6 +316,10 @@ async def serve(settings: Settings, *, accept_key_changes: bool = False) -> int:
         return CONFIGURATION
     except (StoreUnusable, BindFailed) as error:
         sys.stderr.write(f"sessionplane: {error}\n")
+        return CONFIGURATION
+    except SessionPlaneError as error:
+        # Damage that is met before anybody is served.
+        sys.stderr.write(f"sessionplane: {settings.db}: {error.__cause__ or error}\n")
         return CONFIGURATION
 
 

@@ -28,7 +28,7 @@ POINTS = {
     # The event loop's side and the writer's thread, in the order in which a call meets them.
     "hand-over": "sessionplane.store.sqlite:SqliteStore._hand_over",
     "publish": "sessionplane.plane.plane:ControlPlane._committed",
-    "reply": "sessionplane.rpc.guard:_guarded",
+    "reply": "sessionplane.rpc.guard:Guarded.serve",
     # Inside the writer's transaction.
     "claim": "sessionplane.plane.claims:_grant",
     "interrupt": "sessionplane.plane.interrupts:interrupt",
@@ -85,22 +85,17 @@ def wrapped(function: Callable[..., Any], trigger: Trigger) -> Callable[..., Any
     return waiting if inspect.iscoroutinefunction(function) else plain
 
 
-def replied(guarded: Callable[..., Any], trigger: Trigger) -> Callable[..., Any]:
+def replied(serve: Callable[..., Any], trigger: Trigger) -> Callable[..., Any]:
     """Count answers: `before` one is handed to gRPC, and `after` the call is over, answer and status sent."""
 
-    @functools.wraps(guarded)
-    def guard(*given: Any, **named: Any) -> Any:
-        call = guarded(*given, **named)
+    @functools.wraps(serve)
+    async def counted(guarded: object, request: object, context: Any) -> Any:
+        context.add_done_callback(lambda _: trigger.pass_by("after"))
+        answer = await serve(guarded, request, context)
+        trigger.pass_by("before")
+        return answer
 
-        async def counted(request: object, context: Any) -> Any:
-            context.add_done_callback(lambda _: trigger.pass_by("after"))
-            answer = await call(request, context)
-            trigger.pass_by("before")
-            return answer
-
-        return counted
-
-    return guard
+    return counted
 
 
 def arm_function(name: str, trigger: Trigger) -> None:

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sessionplane.domain.errors import Damaged
 from sessionplane.domain.events import Entry, EventKind
 from sessionplane.domain.inputs import InputStage
 from sessionplane.domain.interrupts import InterruptMode, InterruptStage
@@ -152,5 +153,5 @@ def test_an_entry_survives_its_row(connection: sqlite3.Connection, kind: EventKi
 
 def test_a_row_that_we_never_wrote_is_an_error() -> None:
     """An unknown state is damage, and not a state."""
-    with pytest.raises(KeyError):
+    with pytest.raises(Damaged, match="event 1"):
         rows.entry_of((1, "", "NO_SUCH_KIND", b"", b""))

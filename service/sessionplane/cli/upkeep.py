@@ -120,9 +120,9 @@ def compact(
 def verify(db: Path) -> None:
     """Read a whole database and hold it against its hashes.
 
-    Every event carries a hash over all events before it, so one changed bit is found, also one that SQLite's own
-    check does not see. Every session and every terminal is held against its log. Exits with 1 if something does not
-    fit.
+    Pages and indexes are held against each other, rows against what must always hold, and every session, input and
+    terminal against its log. Every event carries a hash over all events before it, so one changed bit is found, also
+    one that SQLite's own check does not see. Exits with 1 if something does not fit.
     """
     from sessionplane.store.failures import StoreUnusable
     from sessionplane.store.verifying import Verifier
@@ -131,6 +131,7 @@ def verify(db: Path) -> None:
     problems: list[str] = []
     try:
         with Verifier(db) as verifier:
+            whole = list(verifier.problems())
             total = verifier.session_count()
             with progress_bar(verifier.sessions(), label="Reading", length=total) as found:
                 for each in found:
@@ -139,9 +140,9 @@ def verify(db: Path) -> None:
                         problems.append(f"{each.session_id}: {each.problem}")
     except StoreUnusable as unusable:
         _unusable(unusable)
-    for problem in problems[:_SHOWN_MAX]:
+    for problem in (whole + problems)[:_SHOWN_MAX]:
         click.echo(problem)
-    if problems:
+    if whole or problems:
         say(f"{len(problems)} of {sessions} sessions are damaged. Restore a backup from before the damage.")
         raise SystemExit(EXIT_REFUSED)
     click.echo(f"{sessions} sessions with {events} events: every hash fits, every row is what its log says.")

@@ -242,6 +242,12 @@ class Checksum(SessionPlaneError):
     reason = "CHECKSUM"
 
 
+class Damaged(SessionPlaneError):
+    """A record in the database is damaged: {what} {name}. Nothing was changed; whoever runs the server has to look."""
+
+    reason = "DAMAGED"
+
+
 class RunQueueFull(SessionPlaneError):
     """{limit} {what} wait in this session already. Wait until one of its runs has finished."""
 

@@ -15,7 +15,7 @@ from struct import Struct
 from typing import Any
 from zlib import crc32
 
-from sessionplane.domain.errors import PageTokenInvalid, TokenCompacted, TokenInvalid
+from sessionplane.domain.errors import Damaged, PageTokenInvalid, TokenCompacted, TokenInvalid
 from sessionplane.domain.events import Place
 
 SESSION_PREFIX = "ses_"
@@ -64,7 +64,10 @@ class TokenWriter:
 
     def __init__(self, *, store_id: str, session_id: str) -> None:
         self._store = bytes.fromhex(store_id)
-        self._session = bytes.fromhex(session_id.removeprefix(SESSION_PREFIX))
+        try:
+            self._session = bytes.fromhex(session_id.removeprefix(SESSION_PREFIX))
+        except ValueError as error:
+            raise Damaged(what="session", name=session_id) from error
 
     def at(self, sequence: int, chain: bytes) -> str:
         """Return the token of the place behind `sequence`, where the chain hash begins with `chain`."""

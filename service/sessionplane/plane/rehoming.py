@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from sessionplane.domain.errors import Damaged
 from sessionplane.domain.key_changes import RULES_FACT, SETTINGS_FACT, KeyRecord, fate, respelled
 from sessionplane.domain.key_report import (
     KeyChanges,
@@ -37,11 +38,14 @@ def is_recorded(tx: ReadTx, record: KeyRecord) -> bool:
 
 
 def recorded(tx: ReadTx) -> KeyRecord | None:
-    """Return what the keys of the database are canonical under; None for a new one."""
+    """Return what the keys of the database are canonical under; None for a new one. Raises Damaged."""
     rules_version, settings = tx.fact(RULES_FACT), tx.fact(SETTINGS_FACT)
     if rules_version is None or settings is None:
         return None
-    return KeyRecord.of_facts(rules_version, settings)
+    try:
+        return KeyRecord.of_facts(rules_version, settings)
+    except (ValueError, KeyError, TypeError) as error:
+        raise Damaged(what="fact", name=SETTINGS_FACT) from error
 
 
 def survey(tx: ReadTx, after: KeyRecord, *, note: Note = lambda _: None) -> KeyChanges:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from sessionplane.domain.errors import Checksum
+from sessionplane.domain.errors import Checksum, Damaged
 from sessionplane.domain.sessions import Session
 from sessionplane.plane import logs, sessions
 from sessionplane.plane.context import Context
@@ -68,7 +68,7 @@ def look(tx: Tx, name: SessionName, context: Context) -> Step:
         return _forget(tx, session, context)
     try:
         return _compact(tx, session, context)
-    except Checksum:
+    except (Checksum, Damaged):
         put_off(tx, name, context)
         return Step(damaged=True)
 

@@ -19,9 +19,9 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 from google.rpc.status_pb2 import Status
 
-from sessionplane.domain.errors import Draining, LimitExceeded, Malformed, SessionPlaneError
+from sessionplane.domain.errors import Damaged, Draining, LimitExceeded, Malformed, SessionPlaneError
 from sessionplane.domain.limits import Limits
-from sessionplane.rpc.status import abort, incident, status_of
+from sessionplane.rpc.status import abort, damaged, incident, status_of
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -123,8 +123,13 @@ class Guarded:
             if self.method.client_streaming:
                 return await self._behaviour(context)
             return await self._behaviour(request, context)
+        except Damaged as error:
+            return damaged(error, rpc=self.name)
         except SessionPlaneError as error:
             return status_of(error)
+        except DecodeError as error:
+            # A request is parsed before it comes here, so this is something that was stored.
+            return damaged(Damaged(what="message", name="of a row"), rpc=self.name, cause=error)
         except (grpc.aio.AbortError, grpc.aio.InternalError):
             raise
         except Exception as error:  # noqa: BLE001 - the last line: nothing leaks, nothing goes unlogged

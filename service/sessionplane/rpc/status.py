@@ -61,6 +61,7 @@ CODES: dict[type[SessionPlaneError], grpc.StatusCode] = {
     errors.TokenCompacted: _Code.OUT_OF_RANGE,
     errors.LogBehindToken: _Code.DATA_LOSS,
     errors.Checksum: _Code.DATA_LOSS,
+    errors.Damaged: _Code.DATA_LOSS,
     errors.RunQueueFull: _Code.RESOURCE_EXHAUSTED,
     errors.LogFull: _Code.RESOURCE_EXHAUSTED,
     errors.StreamLimit: _Code.RESOURCE_EXHAUSTED,
@@ -133,6 +134,12 @@ def status_of(error: SessionPlaneError) -> status_pb2.Status:
         quota = error_details_pb2.QuotaFailure.Violation(subject=error.reason, description=str(error))
         status.details.add().Pack(error_details_pb2.QuotaFailure(violations=[quota]))
     return status
+
+
+def damaged(error: errors.Damaged, *, rpc: str, cause: BaseException | None = None) -> status_pb2.Status:
+    """Log damage of the database with its cause, and return the status that names the record."""
+    log.error("data.damaged", rpc=rpc, record=str(error), cause=repr(cause or error.__cause__))
+    return status_of(error)
 
 
 def incident(error: BaseException, *, rpc: str) -> status_pb2.Status:

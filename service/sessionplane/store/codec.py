@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import TypeVar, cast
 
+from google.protobuf.message import DecodeError
+
 from sessionplane.domain import events, inputs, interrupts, runs, sessions
 from sessionplane.v1 import event_pb2, run_pb2, session_pb2
 from sessionplane.v1.session_service_pb2 import EventBatch
@@ -95,6 +97,10 @@ _EVENTS_TAG = varint(EventBatch.EVENTS_FIELD_NUMBER << 3 | _DELIMITED)
 _TERMINAL_TAG = varint(event_pb2.Event.RUN_TERMINAL_FIELD_NUMBER << 3 | _DELIMITED)
 
 
+Unreadable = DecodeError
+"""What is raised for bytes that are no message."""
+
+
 def decode(data: bytes) -> event_pb2.Event:
     """Return the event of an entry."""
     return EventBatch.FromString(data).events[0]
@@ -109,6 +115,24 @@ def fold(before: events.Fold, entry: events.Entry) -> events.Fold:
         moved = decode(entry.data).session_moved
         return before._replace(key=moved.key if moved.holds else "")
     return before
+
+
+def is_entry(entry: events.Entry, session_id: str) -> bool:
+    """Say whether what stands beside an entry's bytes is what they say."""
+    event = decode(entry.data)
+    said = (event.session_id, event.sequence, event.run_id, (event.WhichOneof("body") or "").upper())
+    return said == (session_id, entry.sequence, entry.run_id, entry.kind.value)
+
+
+def recorded_input(entry: events.Entry) -> tuple[str, run_pb2.Payload]:
+    """Return the id of the input that an entry records, and the input."""
+    recorded = decode(entry.data).input_recorded
+    return recorded.input_id, recorded.input
+
+
+def is_payload(data: bytes, payload: run_pb2.Payload) -> bool:
+    """Say whether a row keeps this payload."""
+    return run_pb2.Payload.FromString(data) == payload
 
 
 def delta_text(data: bytes) -> str:

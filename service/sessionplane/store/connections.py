@@ -16,7 +16,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from urllib.parse import quote
 
-from sessionplane.store import failures, schema
+from sessionplane.store import failures, schema, wal
 from sessionplane.store.failures import StoreUnusable
 
 _BUSY_TIMEOUT_MS = 2_000
@@ -134,6 +134,25 @@ def require(database: Path) -> None:
             raise StoreUnusable(
                 f"{database} was written by an earlier release of sessionplane. Serve it once with this one."
             )
+
+
+def refuse_damaged_log(database: Path) -> None:
+    """Raise StoreUnusable if commits are behind damage in the log: SQLite would go on without them, and say nothing."""
+    damage = wal.damage(database)
+    if damage:
+        raise StoreUnusable(
+            f"{damage}, which were acknowledged. Restore a backup. Or, to go on with what was committed before the"
+            f" damage, have SQLite fold that into the file: sqlite3 {database} 'PRAGMA wal_checkpoint(TRUNCATE)'."
+        )
+
+
+def refuse_other_tables(connection: sqlite3.Connection, database: Path) -> None:
+    """Raise StoreUnusable unless the tables are those of this release: what they mean is nowhere but in their text."""
+    name = schema.difference(connection)
+    if name:
+        raise StoreUnusable(
+            f"{database} is damaged: its table or index {name} is not as this release makes it. Restore a backup."
+        )
 
 
 def verdict(version: str = sqlite3.sqlite_version) -> str:

@@ -25,7 +25,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sessionplane.domain.errors import SessionPlaneError, StorageFull, StoreBusy, StoreFailed
+from sessionplane.domain.errors import Damaged, SessionPlaneError, StorageFull, StoreBusy, StoreFailed
+from sessionplane.store import damage
 
 _REFUSALS: dict[int, type[SessionPlaneError]] = {
     sqlite3.SQLITE_FULL: StorageFull,
@@ -73,7 +74,8 @@ def opening(database: Path) -> Iterator[None]:
     """
     try:
         yield
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:
+        # The latter, where SQLite quotes a schema that is no text.
         code = getattr(error, "sqlite_errorcode", None)
         if code in _NO_SPACE:
             raise StorageFull from error
@@ -98,6 +100,8 @@ def refusal(error: BaseException) -> Exception:
         return _caused(RuntimeError("a use case raised StopIteration"), error)
     if not isinstance(error, Exception):
         return _caused(StoreFailed(), error)
+    if damage.is_not_text(error):
+        return _caused(Damaged(what="text of", name="a row"), error)
     code = getattr(error, "sqlite_errorcode", None)
     if code is None:
         return error

@@ -6,10 +6,12 @@ A key stands there twice, as its canonical text and as the spelling that it was 
 from __future__ import annotations
 
 from sessionplane.domain.keys import SessionKey, from_stored
+from sessionplane.store import damage
 from sessionplane.store.contract import Import, Pointer
 from sessionplane.store.rows import Row
 
 
+@damage.reads("pointer", named_by=2)
 def pointer_of(row: Row) -> Pointer:
     """Return the pointer of a row of `statements.POINTER`."""
     namespace, key, session_id, spelling = row
@@ -21,6 +23,7 @@ def pointer_row(namespace: str, key: SessionKey, session_id: str) -> Row:
     return (namespace, key.text, session_id, key.spelling or key.text)
 
 
+@damage.reads("import", named_by=1)
 def import_of(row: Row) -> Import:
     """Return the import of a row of `statements.IMPORTS`."""
     namespace, source_id, key, spelling, session_id = row

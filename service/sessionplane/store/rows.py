@@ -19,6 +19,7 @@ from sessionplane.domain.interrupts import Interrupt, InterruptMode, InterruptSt
 from sessionplane.domain.keys import from_stored
 from sessionplane.domain.runs import Run, RunOutcome, RunState
 from sessionplane.domain.sessions import Session, SessionCause, SessionState, Visibility
+from sessionplane.store import damage
 from sessionplane.store.contract import Floor, Request
 
 Row = tuple[Any, ...]
@@ -41,6 +42,7 @@ _SPEC = ("pool", "start_timeout_ms", "run_timeout_ms", "labels")
 """The fields of an injected input that are kept as one text: nothing asks for them before it becomes a run."""
 
 
+@damage.reads("session", named_by=0)
 def session_of(row: Row) -> Session:
     """Return the session of a row of `statements.SESSION`."""
     (
@@ -117,6 +119,7 @@ def session_row(session: Session, change_number: int) -> Row:
     )
 
 
+@damage.reads("run", named_by=0)
 def run_of(row: Row) -> Run:
     """Return the run of a row of `statements.RUN`."""
     (
@@ -223,6 +226,7 @@ def input_row(run: Run) -> Row:
     )
 
 
+@damage.reads("input", named_by=1)
 def injected_of(row: Row) -> Input:
     """Return the injected input of a row of `statements.INPUT`."""
     (
@@ -270,6 +274,7 @@ def input_change(injected: Input) -> Row:
     )
 
 
+@damage.reads("interrupt", named_by=0)
 def interrupt_of(row: Row) -> Interrupt:
     """Return the interrupt of a row of `statements.INTERRUPT`."""
     (
@@ -346,6 +351,7 @@ def request_row(request: Request) -> Row:
     )
 
 
+@damage.reads("event", named_by=0)
 def entry_of(row: Row) -> Entry:
     """Return the entry of a row of `statements.ENTRIES`."""
     sequence, run_id, kind, data, chain = row
@@ -358,6 +364,7 @@ def entry_row(session_id: str, entry: Entry) -> Row:
     return (session_id, sequence, run_id, kind.value, data, chain)
 
 
+@damage.reads("floor at", named_by=0)
 def floor_of(row: Row) -> Floor:
     """Return the floor of a row of `statements.FLOOR`."""
     sequence, chain, log_bytes, fold = row

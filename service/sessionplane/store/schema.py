@@ -22,6 +22,7 @@ APPLICATION_ID = 0x53504C4E
 """Written into the file's header ("SPLN"): how a file is known to be ours."""
 
 migrations = Migrations("sessionplane")
+_LIBRARY = "_sqlite_migrations"
 
 _TABLES = (
     # Facts about the file itself: store_id, the key settings, and the version of the rules that made its keys.
@@ -277,6 +278,24 @@ def version() -> int:
 def migrate(connection: sqlite3.Connection) -> None:
     """Apply what is missing. The caller holds the owner's lock."""
     migrations.apply(_wrap(connection))
+
+
+def difference(connection: sqlite3.Connection) -> str:
+    """Return the name of a table or index that is not as this release makes it; empty if all are. What else there is
+    does not matter. Reads only; the file must have every migration.
+    """
+    with closing(sqlite3.connect(":memory:")) as made:
+        migrate(made)
+        wanted, found = _objects(made), _objects(connection)
+    return next((name for name, text in wanted.items() if found.get(name) != text), "")
+
+
+def _objects(connection: sqlite3.Connection) -> dict[str, str]:
+    """Return our tables and indexes by name; those of the library that migrates are its own business."""
+    every = connection.execute(
+        "SELECT name, type || ' ' || tbl_name || ' ' || coalesce(sql, '') FROM sqlite_schema"
+    )
+    return {name: text for name, text in every.fetchall() if _LIBRARY not in name}
 
 
 def _wrap(connection: sqlite3.Connection) -> Database:

@@ -88,11 +88,13 @@ def open_store(
     refuse_second_name(database)
     with ExitStack() as stack, failures.opening(database):
         stack.callback(OwnerLock(database).release)
+        connections.refuse_damaged_log(database)
         connections.roll_back(database)
         connections.inspect(database)
         writer = footing.open_writer(database)
         stack.callback(writer.close)
         schema.migrate(writer)
+        connections.refuse_other_tables(writer, database)
         store_id = _identify(writer, new_store_id)
         readers = [Reader(database, store_id) for _ in range(1 + _SCAN_THREADS)]
         for reader in readers:

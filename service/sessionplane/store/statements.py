@@ -71,6 +71,8 @@ STRETCH_END = (
     "SELECT updated_at_ms, session_id FROM sessions WHERE namespace = ? AND (updated_at_ms, session_id) < (?, ?)"
     " AND updated_at_ms >= ? ORDER BY updated_at_ms DESC, session_id DESC LIMIT 1 OFFSET ?"
 )
+# What an input was, whatever became of it.
+INPUT_ALONE = "SELECT input FROM inputs WHERE namespace = ? AND input_id = ?"
 # Whether there is any: one step into an index.
 HAS_SESSIONS = "SELECT 1 FROM sessions WHERE session_id > '' LIMIT 1"
 # Sessions in one of the states that sessions_moving covers.

@@ -1,25 +1,31 @@
-"""Reading a whole file and holding it against itself: every log's bytes against their chain, every row against its log.
+"""Reading a whole file and holding it against itself: pages against indexes, rows against the invariants and against
+their logs, every log's bytes against their chain.
 
-Owns what `invariants` cannot ask in SQL. It opens the file for reading only, so a server may be running on it, and
-reads each session in a snapshot of its own, so that it never keeps the server's log from being folded into the file.
+Owns what `invariants` cannot ask in SQL. A byte that was changed behind SQLite's back is found, unless it stands where
+nothing else says what it was: in a label, a name or a time, or in what nobody uses. It opens the file for reading only,
+so a server may be running on it, and reads each session in a snapshot of its own, so that it never keeps the server's
+log from being folded into the file.
 """
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from sessionplane.domain.errors import Checksum
+from sessionplane.domain.errors import Checksum, Damaged
 from sessionplane.domain.events import Entry, EventKind, Fold, Place
 from sessionplane.domain.sessions import Session
-from sessionplane.store import codec, connections
+from sessionplane.store import codec, connections, schema
 from sessionplane.store import statements as sql
+from sessionplane.store.invariants import INVARIANTS, counted
 from sessionplane.store.reading import SqliteReadTx
 
 _PAGE_ENTRIES = 1_000
 _PAGE_BYTES = 4 * 1024 * 1024
+_UNREADABLE = (sqlite3.Error, codec.Unreadable)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +52,28 @@ class Verifier:
     def __exit__(self, *_: object) -> None:
         self._connection.close()
 
+    def problems(self) -> Iterator[str]:
+        """Hold the file against itself as a whole: each problem is a sentence. Takes as long as reading all of it."""
+        try:
+            table = schema.difference(self._connection)
+            if table:
+                yield f"The table or index {table} is not as this release makes it."
+            yield from self._torn()
+            for invariant in INVARIANTS.values():
+                (count,) = self._connection.execute(counted(invariant)).fetchone()
+                if count:
+                    yield f"{invariant.name} does not hold, {count} times. {invariant.description}"
+        except _UNREADABLE as error:
+            yield f"The file cannot be read: {error}."
+
+    def _torn(self) -> Iterator[str]:
+        """Ask SQLite whether its pages are whole, and its indexes are what the tables say."""
+        for (line,) in self._connection.execute("PRAGMA integrity_check(20)").fetchall():
+            if line != "ok":
+                yield f"SQLite finds: {line.removeprefix('*** in database main ***').strip()}."
+        for table, row, _, _ in self._connection.execute("PRAGMA foreign_key_check").fetchall():
+            yield f"Row {row} of {table} belongs to a session that is not there."
+
     def session_count(self) -> int:
         """Return how many sessions there are to read."""
         (count,) = self._connection.execute(sql.COUNT_SESSIONS).fetchone()
@@ -54,7 +82,14 @@ class Verifier:
     def sessions(self) -> Iterator[Checked]:
         """Read every session, by id."""
         after = ""
-        while (row := self._connection.execute(sql.NEXT_SESSION, (after,)).fetchone()) is not None:
+        while True:
+            try:
+                row = self._connection.execute(sql.NEXT_SESSION, (after,)).fetchone()
+            except _UNREADABLE as error:
+                yield Checked(session_id=after, events=0, problem=f"What follows it cannot be read: {error}.")
+                return
+            if row is None:
+                return
             after, namespace = row
             yield self._session(namespace, after)
 
@@ -63,10 +98,14 @@ class Verifier:
         try:
             session = self._tx.session(namespace, session_id)
             return Checked(session_id=session_id, events=0) if session is None else self._read(session)
-        except Checksum as damage:
+        except (Checksum, Damaged) as damage:
             return Checked(session_id=session_id, events=0, problem=str(damage))
+        except _UNREADABLE as error:
+            return Checked(session_id=session_id, events=0, problem=f"It cannot be read: {error}.")
         finally:
-            self._connection.execute(sql.COMMIT)
+            # An error may have ended it already.
+            if self._connection.in_transaction:
+                self._connection.execute(sql.ROLLBACK)
 
     def _read(self, session: Session) -> Checked:
         """Read a log from its floor to its head: reading it checks the chain, and its end is what the row says."""
@@ -77,17 +116,32 @@ class Verifier:
         ):
             for entry in entries:
                 state = codec.fold(state, entry)
-                problem = self._terminal_problem(session, entry)
+                problem = self._entry_problem(session, entry)
                 if problem:
                     return Checked(session_id=session.session_id, events=count, problem=problem)
             count += len(entries)
             place = Place(entries[-1].sequence, entries[-1].chain)
         return Checked(session_id=session.session_id, events=count, problem=_difference(session, state))
 
-    def _terminal_problem(self, session: Session, entry: Entry) -> str:
-        """Hold a terminal against the one that its run's row keeps."""
-        if entry.kind is not EventKind.RUN_TERMINAL:
+    def _entry_problem(self, session: Session, entry: Entry) -> str:
+        """Hold an event against what stands beside it, and against the row that keeps the same."""
+        if not codec.is_entry(entry, session.session_id):
+            return f"Event {entry.sequence} stands in the table as something else."
+        if entry.kind is EventKind.RUN_TERMINAL:
+            return self._terminal_problem(session, entry)
+        if entry.kind is EventKind.INPUT_RECORDED:
+            return self._input_problem(session, entry)
+        return ""
+
+    def _input_problem(self, session: Session, entry: Entry) -> str:
+        input_id, recorded = codec.recorded_input(entry)
+        row = self._connection.execute(sql.INPUT_ALONE, (session.namespace, input_id)).fetchone()
+        # What became of an input is told without it.
+        if not recorded.ByteSize() or (row is not None and codec.is_payload(row[0], recorded)):
             return ""
+        return f"The input {input_id} is not the one that its row keeps."
+
+    def _terminal_problem(self, session: Session, entry: Entry) -> str:
         run = self._tx.run(session.namespace, entry.run_id)
         if run is not None and codec.is_terminal(entry.data, run.terminal):
             return ""
