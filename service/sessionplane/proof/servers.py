@@ -61,16 +61,16 @@ class ServerProcess:
         self._process: Process | None = None
 
     async def start(self) -> None:
-        """Start it and wait until it says that it serves. Raises DidNotStart."""
+        """Start it and wait until it says that it serves. Raises DidNotStart, and TimeoutError."""
         await self.spawn()
         serving = asyncio.create_task(_serving(self.address))
         exited = asyncio.create_task(self.exited())
         await asyncio.wait({serving, exited}, return_when=asyncio.FIRST_COMPLETED)
-        if exited.done() or serving.exception() is not None:
-            # Its end breaks off the watch as well, and either may be seen first.
+        if exited.done():
             serving.cancel()
-            raise DidNotStart(str(exited.result()) if exited.done() else self.written())
+            raise DidNotStart(str(exited.result()))
         exited.cancel()
+        await serving
 
     async def spawn(self) -> None:
         """Start it, and do not wait."""
@@ -172,14 +172,26 @@ def free_port() -> int:
 
 
 async def _serving(address: str) -> None:
-    """Wait for SERVING: the health service tells each change, so nothing is asked twice."""
-    async with grpc.aio.insecure_channel(address, options=_POLLS) as channel:
-        watch = channel.unary_stream(
-            "/grpc.health.v1.Health/Watch",
-            request_serializer=HealthCheckRequest.SerializeToString,
-            response_deserializer=HealthCheckResponse.FromString,
-        )(HealthCheckRequest(), wait_for_ready=True, timeout=READY_S)
+    """Wait for SERVING, through whatever the connection suffers meanwhile. Raises TimeoutError."""
+    async with asyncio.timeout(READY_S), grpc.aio.insecure_channel(address, options=_POLLS) as channel:
+        while not await _says_serving(channel):
+            pass
+
+
+async def _says_serving(channel: grpc.aio.Channel) -> bool:
+    """Watch until it says so; the health service tells each change. False if the watch was broken off."""
+    watch = channel.unary_stream(
+        "/grpc.health.v1.Health/Watch",
+        request_serializer=HealthCheckRequest.SerializeToString,
+        response_deserializer=HealthCheckResponse.FromString,
+    )(HealthCheckRequest(), wait_for_ready=True)
+    try:
         async for answer in watch:
             if answer.status == HealthCheckResponse.SERVING:
-                watch.cancel()
-                return
+                return True
+    except grpc.aio.AioRpcError as error:
+        if error.code() is not grpc.StatusCode.UNAVAILABLE:
+            raise
+    finally:
+        watch.cancel()
+    return False
