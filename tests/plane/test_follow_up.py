@@ -53,13 +53,33 @@ async def test_what_waits_is_dropped(bench: Bench) -> None:
 
 
 async def test_what_waits_is_dropped_also_when_nothing_is_stopped(bench: Bench) -> None:
-    """A stop that is a NO_OP, since another run was expected, drops what waits all the same."""
-    active = await bench.running()
+    """A stop that is a NO_OP, since the run that was named has ended, drops what waits all the same."""
+    over = await bench.running()
+    await bench.start(run_id="active")
     await bench.start(run_id="waits")
-    made = await bench.interrupt(KEY, expected_run_id="another", drop_queued=True)
+    await bench.finish(over.run_id)
+    made = await bench.interrupt(run_id=over.run_id, drop_queued=True)
     assert (made.dropped, made.interrupt.stage) == (1, InterruptStage.NO_OP)
     assert ended(bench, "waits") == "INTERRUPTED/INTERRUPT"
-    assert bench.run(active.run_id).state is RunState.RUNNING
+    assert bench.run("active").state is RunState.PENDING
+
+
+@pytest.mark.parametrize("named", [True, False])
+async def test_a_late_wish_drops_nothing_behind_another_run(bench: Bench, named: bool) -> None:
+    """Whoever expected a run that is over meant what waited behind that one, and none of it is in line any more; the
+    follow-up is started all the same.
+    """
+    over = await bench.running()
+    await bench.start(run_id="active")
+    await bench.start(run_id="waits")
+    await bench.finish(over.run_id)
+    where = {"run_id": over.run_id} if named else {"name": KEY}
+    made = await bench.interrupt(**where, expected_run_id=over.run_id, drop_queued=True, then="instead")
+    assert (made.dropped, made.interrupt.stage) == (0, InterruptStage.NO_OP)
+    assert bench.run("waits").state is RunState.QUEUED
+    assert made.follow_up is not None
+    made = await bench.interrupt(KEY, expected_run_id="active", drop_queued=True)
+    assert (made.dropped, made.interrupt.run_id) == (2, "active")
 
 
 async def test_dropping_nothing_is_counted_as_nothing(bench: Bench) -> None:

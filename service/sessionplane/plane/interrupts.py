@@ -65,7 +65,7 @@ def interrupt(tx: Tx, request: InterruptRequest, context: Context) -> Interrupte
     starts = request.follow_up is not None and runs.find_known(tx, namespace, request.follow_up) is None
     session, run = _target(tx, request, context, creates=starts)
     kept = {request.follow_up_id, run.run_id if run is not None else ""}
-    dropped = lane.drop_waiting(tx, session, kept, context) if request.drop_queued else 0
+    dropped = lane.drop_waiting(tx, session, kept, context) if _drops(run, request) else 0
     made = _stop(tx, session, run, request, context, starts=starts)
     remember(
         tx,
@@ -147,6 +147,14 @@ def _is_meant(run: Run, request: InterruptRequest) -> bool:
     if run.state is RunState.FINISHED or run.run_id == request.follow_up_id:
         return False
     return request.expected_run_id in {"", run.run_id}
+
+
+def _drops(run: Run | None, request: InterruptRequest) -> bool:
+    """Say whether what waits ends as well. Behind another run than the one that was expected it came later than the
+    wish, and the wish is not about it.
+    """
+    late = request.expected_run_id and not (run is not None and _is_meant(run, request))
+    return request.drop_queued and not late
 
 
 def _start_first(tx: Tx, session: Session, request: InterruptRequest, context: Context) -> None:

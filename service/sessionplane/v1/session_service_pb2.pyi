@@ -1107,7 +1107,9 @@ class InterruptRequest(_message.Message):
     run_id: _builtins.str
     """This run, in whatever state: a queued or pending one ends at once."""
     expected_run_id: _builtins.str
-    """Stop only if this is the run that would be stopped; otherwise NO_OP. Protects the next run from a late wish."""
+    """Stop only if this is the run that would be stopped; otherwise NO_OP, and drop_queued drops nothing. Protects the
+    next run, and those behind it, from a late wish.
+    """
     mode: _run_pb2.InterruptMode.ValueType
     """How. Default GRACEFUL. A second interrupt of a run joins the first; FORCE escalates it now."""
     drop_queued: _builtins.bool
