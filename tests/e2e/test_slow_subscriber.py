@@ -63,6 +63,7 @@ async def test_a_subscriber_that_does_not_read_is_closed_and_its_token_goes_on(
     assert slow.refusal is not None
     assert (slow.refusal.code, slow.refusal.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "SLOW_CONSUMER")
     assert slow.refusal.retry_after_s is not None
+    assert (slow.refusal.metadata or {})["seconds"] == "0"  # half a second, rounded down
     await wire.finish(held)
     log = await wire.log("chat")
     assert len(slow.events) < len(log)
