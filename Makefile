@@ -67,8 +67,9 @@ test: install  ## Run the default suite. ARGS=... goes to pytest.
 	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 # The same seeds each time, so what is green once stays green. What cannot run here is named in the verdict.
-prove: install  ## Prove the promises: 5,000 simulated worlds, 2,000 power cuts.
+prove: install  ## Prove the promises: 5,000 simulated worlds, 2,000 power cuts, sixteen planted bugs.
 	$(BIN)/sessionplane selftest --only sim --only powercut --sim 5000 --powercut 2000
+	$(BIN)/python -m tests.planted
 
 selftest: install  ## Put the promises to the test as any visitor can. ARGS=... adds options.
 	$(BIN)/sessionplane selftest $(ARGS)

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TypeVar
 
 import click
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
+from docs.markup import Enum, code, diagram, human, listed, table
 from docs.record import track_record
 from sessionplane.cli.root import root
 from sessionplane.cli.serve import serve
@@ -36,26 +36,14 @@ from sessionplane.proof.liveness import report
 from sessionplane.rpc.server import SERVICES
 from sessionplane.rpc.status import CLOSINGS, CODES, RETRY_AFTER_S
 from sessionplane.settings import PREFIX, Settings, variables
+from tests.planted import results
 
 TOP = Path(__file__).resolve().parent.parent
 HELP_WIDTH = 100
-Enum = TypeVar("Enum", bound=StrEnum)
-BAR = r"\|"
 
 _SECTION = re.compile(r"(<!-- generated: (?P<name>[a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _REFUSALS = re.compile(r"\s*Errors: (?P<reasons>[^.]+)\.")
 _REASON = re.compile(r"\b[A-Z]+(?:_[A-Z]+)*\b")
-# From which value on, the unit, its name.
-_UNITS = {
-    "ms": (
-        (172_800_000, 86_400_000, "days"),
-        (3_600_000, 3_600_000, "h"),
-        (60_000, 60_000, "min"),
-        (1_000, 1_000, "s"),
-        (1, 1, "ms"),
-    ),
-    "bytes": ((1024 * 1024, 1024 * 1024, "MiB"), (1024, 1024, "KiB"), (1, 1, "bytes")),
-}
 
 
 # The protos' comments
@@ -94,48 +82,6 @@ def _meaning(value: StrEnum) -> str:
     """Return the comment that the protos give to the wire's twin of one of the domain's enum values."""
     prefix = re.sub(r"(?<!^)(?=[A-Z])", "_", type(value).__name__).upper()
     return COMMENTS[f"{prefix}_{value}"]
-
-
-# Markdown
-
-
-def table(heading: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
-    """Return a table; bars in its cells are escaped."""
-    lines = [heading, ["---"] * len(heading), *rows]
-    return "\n".join(f"| {' | '.join(str(cell).replace('|', BAR) for cell in line)} |" for line in lines)
-
-
-def diagram(edges: Iterable[tuple[str, str, str]]) -> str:
-    """Return a state diagram of edges (from, to, label); what leads the same way shares an arrow."""
-    labels: dict[tuple[str, str], list[str]] = {}
-    for source, target, label in edges:
-        labels.setdefault((source, target), []).append(label)
-    lines = [
-        f"    {source} --> {target}" + (f": {', '.join(names)}" if any(names) else "")
-        for (source, target), names in labels.items()
-    ]
-    return "\n".join(["```mermaid", "stateDiagram-v2", *lines, "```"])
-
-
-def code(text: object) -> str:
-    """Return a word as code, and nothing as nothing."""
-    return f"`{text}`" if text else ""
-
-
-def listed(kind: type[Enum], values: Collection[Enum]) -> str:
-    """Return enum values in the order of their kind, or a dash."""
-    return ", ".join(code(value) for value in kind if value in values) or "-"
-
-
-def human(name: str, value: int) -> str:
-    """Return a bound as people say it; its name says what it counts."""
-    for word, units in _UNITS.items():
-        if word in name.split("_"):
-            size, unit = next(
-                (size, unit) for least, size, unit in units if value >= least and not value % size
-            )
-            return f"{value // size:,} {unit}"
-    return f"{value:,}"
 
 
 # The sections
@@ -314,6 +260,11 @@ def legacy_keys() -> str:
     return table(("Spelling there", "Read as", "Why"), rows)
 
 
+def planted_bugs() -> str:
+    """Every planted bug: the promise that it breaks, what caught it, and how fast."""
+    return table(results.HEADING, results.rows())
+
+
 def cli() -> str:
     """The help of every command."""
     context = root.make_context(
@@ -347,6 +298,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "key-rules": rules_of_keys,
     "legacy-keys": legacy_keys,
     "liveness": lambda: report.section(TOP / "docs/liveness.json"),
+    "planted-bugs": planted_bugs,
     "cli": cli,
     "track-record": track_record,
 }
