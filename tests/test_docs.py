@@ -10,6 +10,7 @@ import sys
 from asyncio.subprocess import PIPE, STDOUT
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack
+from importlib import import_module
 from pathlib import Path
 
 import click
@@ -20,6 +21,7 @@ from sessionplane.cli.root import root
 from sessionplane.domain import errors
 from sessionplane.domain.limits import meanings
 from sessionplane.domain.routing import Verb
+from sessionplane.proof.selftest import PARTS
 from sessionplane.rpc.server import SERVICES
 from sessionplane.settings import PREFIX, variables
 from tests.support.blocks import Block, Shown, blocks
@@ -109,6 +111,17 @@ def real_grpcurl() -> Path | None:
     path = os.pathsep.join([os.environ["PATH"], os.environ.get("GOBIN", ""), str(go)])
     found = shutil.which("grpcurl", path=path)
     return Path(found) if found else None
+
+
+def test_the_verdict_in_the_readme_is_what_the_self_test_says() -> None:
+    """Each part with its claim, in its order, in the words and lines of the command."""
+    (shown,) = [block.text for block in blocks(README) if "selftest" in block.words]
+    claims = [f"{name}: {import_module(part.run.split(':')[0]).CLAIM}" for name, part in PARTS.items()]
+    assert [
+        " ".join(each.split())
+        for each in re.findall(r"^OK {7}(.*?)\n {9}\d", shown, re.MULTILINE | re.DOTALL)
+    ] == claims
+    assert "\nOK: every promise that was put to the test was kept. It took " in shown
 
 
 # What is generated is current

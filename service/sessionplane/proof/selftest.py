@@ -62,7 +62,7 @@ PARTS: Mapping[str, PartInfo] = {
     ),
     "sim": PartInfo(
         run="sessionplane.proof.sim.part:run",
-        count=1_000,
+        count=500,
         unit="seeds",
         does="Simulate N small worlds in which everything goes wrong.",
         seeded="first",
