@@ -14,11 +14,13 @@ from pathlib import Path
 
 import pytest
 
+from sessionplane.proof.servers import DidNotStart
 from tests.faults.errand import errand
 from tests.faults.files import check_file
 from tests.faults.launch import POINTS, STATEMENTS
 from tests.support.forked import Forked, forked
-from tests.support.processes import ServerProcess
+from tests.support.processes import ServerProcess, server_process
+from tests.support.wire import wired
 
 LATER = {
     "begin": 20,
@@ -104,3 +106,42 @@ async def test_a_server_killed_on_the_way_of_a_call_loses_nothing(database: Path
 async def test_a_server_killed_at_any_named_place_loses_nothing(database: Path, point: str) -> None:
     """The same before and after every named step, at its first and at a later passage."""
     await check_point(database, point)
+
+
+async def killed_in_its_first_start(database: Path, point: str) -> bool:
+    """Start a server that dies at the point; whether it did, or was ready before."""
+    server = Doomed(database)
+    server.point = point
+    try:
+        await server.start()
+    except DidNotStart:
+        return True
+    assert (await server.terminate()).code == 0
+    return False
+
+
+async def check_first_start(database: Path, point: str) -> bool:
+    """Kill a first start at the point, and have the next one make the database; whether the point was passed."""
+    killed = await killed_in_its_first_start(database, point)
+    async with server_process(database) as server, wired(server.address) as wire:
+        await wire.run_through((await wire.start("chat")).run.run_id, "made")
+        await server.terminate()
+    check_file(database)
+    return killed
+
+
+@pytest.mark.parametrize("point", ["before:migration:9", "after:migration:40"])
+async def test_a_first_start_that_is_killed_is_completed_by_the_next(database: Path, point: str) -> None:
+    """Before the file has its log, and between two tables."""
+    assert await check_first_start(database, point)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_a_first_start_may_be_killed_at_each_of_its_statements(tmp_path: Path, when: str) -> None:
+    """From the first setting of the writer's connection to the last index."""
+    passage = 1
+    while await check_first_start(tmp_path / f"{passage}.db", f"{when}:migration:{passage}"):
+        passage += 1
+    assert passage > 40
