@@ -30,7 +30,7 @@ SAME_SEEDS = range(50)
 FOUND = {
     86: "a resolve that was refused after its caller had left was logged, key and all",
 }
-"""Seeds that once broke a promise, and what they found. They are played whatever else is."""
+"""Seeds that once broke a promise, and what they found with the clients of that time. Each stays in the suite."""
 
 
 @pytest.fixture(scope="module")

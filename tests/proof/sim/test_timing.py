@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from sessionplane.proof.history.facts import Facts
 from sessionplane.proof.history.records import Happening
 from sessionplane.proof.sim.plan import plan
 from sessionplane.proof.sim.timing import overdue
@@ -30,7 +31,7 @@ def test_a_lease_that_was_silent_is_not_heard_any_more(silent_s: float, found: i
     tale = under_way()
     tale.now += silent_s
     tale.publish("run-1", "b ")
-    assert len(list(overdue(PLAN, tale.told))) == found
+    assert len(list(overdue(PLAN, Facts(tale.told)))) == found
 
 
 def test_whoever_was_away_gives_every_lease_again() -> None:
@@ -39,7 +40,7 @@ def test_whoever_was_away_gives_every_lease_again() -> None:
     tale.now += LONG_S
     tale.happened(Happening.AWAKE)
     tale.publish("run-1", "b ")
-    assert list(overdue(PLAN, tale.told)) == []
+    assert list(overdue(PLAN, Facts(tale.told))) == []
 
 
 @pytest.mark.parametrize(("later_s", "found"), [(0.5, False), (LONG_S, True)])
@@ -49,7 +50,7 @@ def test_a_run_does_not_outlast_its_grace(later_s: float, found: bool) -> None:
     tale.interrupt("run-1", "enough")
     tale.now += later_s
     tale.look("run-1")
-    assert any("grace" in problem for problem in overdue(PLAN, tale.told)) == found
+    assert any("grace" in problem for problem in overdue(PLAN, Facts(tale.told))) == found
 
 
 def test_a_run_has_all_of_its_time() -> None:
@@ -59,4 +60,4 @@ def test_a_run_has_all_of_its_time() -> None:
     tale.begin("chat", "run-1")
     tale.end(tale.runs["run-1"], "REJECTED", "DEADLINE")
     tale.look("run-1")
-    assert len(list(overdue(PLAN, tale.told))) == 1
+    assert len(list(overdue(PLAN, Facts(tale.told)))) == 1

@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sessionplane.proof.history.facts import SIGNS, Facts
-from sessionplane.proof.history.records import Call, History
+from sessionplane.proof.history.records import Call
 from sessionplane.v1 import run_pb2
 
 
-def wrongly_offered(history: History) -> Iterator[str]:
+def wrongly_offered(facts: Facts) -> Iterator[str]:
     """Say which run was given up though its runner may not have known of it, or offered though its runner was heard."""
-    facts = Facts(history)
     tried = {_lease(facts, call) for call in facts.made(*SIGNS, "FinishRun", "DriveRun")}
     heard = {_lease(facts, call) for call in facts.calls(*SIGNS)}
     released = {_lease(facts, call) for call in facts.made("ReleaseRun")}

@@ -12,6 +12,7 @@ from typing import Any
 
 import structlog
 
+from sessionplane.proof.history.facts import Facts
 from sessionplane.proof.history.judge import Broken, judge
 from sessionplane.proof.history.records import Bounds, Happening, History, Recorder
 from sessionplane.proof.sim.callers import Caller
@@ -68,7 +69,8 @@ def simulate(plan: Plan, cabinet: Cabinet) -> Recorded:
             connection.execute("SELECT session_id, floor_sequence FROM sessions").fetchall()
         )
         damage = [Broken("The file", each) for each in _damage(connection)]
-        problems = [*overdue(plan, history), *wrongly_offered(history)]
+        facts = Facts(history)
+        problems = [*overdue(plan, facts), *wrongly_offered(facts)]
         late = [Broken("Every run ends, once, for everyone", each) for each in problems]
         broken = [*simulation.unfinished, *_mistakes(history), *judge(history), *late, *damage]
         return Recorded(plan, history, broken)

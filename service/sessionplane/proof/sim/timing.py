@@ -24,9 +24,9 @@ _HELD = frozenset({run_pb2.RUN_STATE_RUNNING, run_pb2.RUN_STATE_INTERRUPTING})
 _GRACEFUL = frozenset({run_pb2.INTERRUPT_MODE_UNSPECIFIED, run_pb2.INTERRUPT_MODE_GRACEFUL})
 
 
-def overdue(plan: Plan, history: History) -> Iterator[str]:
+def overdue(plan: Plan, facts: Facts) -> Iterator[str]:
     """Say what went on for longer than it may."""
-    facts = Facts(history)
+    history = facts.history
     time = _Time(plan, history)
     yield from _leases(facts, time)
     starts = sum(each.what is Happening.READY for each in history.incidents)
