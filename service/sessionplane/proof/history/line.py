@@ -105,7 +105,8 @@ class Line:
         try:
             await drive.open()
             yield drive
-        except grpc.aio.AioRpcError as error:
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
+            # The second is what a write raises that comes when the stream has just ended.
             raise Lost("DriveRun") from error
         finally:
             drive.end()
