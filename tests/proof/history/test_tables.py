@@ -11,7 +11,7 @@ from sessionplane.rpc.render import ROUTES
 from sessionplane.rpc.status import CODES
 from sessionplane.v1 import run_pb2, session_pb2
 
-NEVER_IN_ORDER = {errors.LogBehindToken, errors.Checksum}
+NEVER_IN_ORDER = {errors.LogBehindToken, errors.Checksum, errors.Damaged}
 """Refusals that say that the file is damaged."""
 
 
