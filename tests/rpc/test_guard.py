@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -55,7 +56,7 @@ def handler(
     limits: Limits = DEFAULT,
     service: Any = SESSIONS,
 ) -> Any:
-    methods = guarded(service, Servicer(behaviour), gate or Gate())
+    methods = guarded(service, Servicer(behaviour), gate or Gate(), limits)
     return next(method_handler(each, limits) for each in methods if each.method.name == method)
 
 
@@ -206,6 +207,19 @@ async def test_a_stopping_server_outwaits_the_gaps_of_a_burst(
     monkeypatch.setattr(asyncio, "sleep", pause)
     await gate.quiet(pause_s=0.02, most_s=1)
     assert slept == pauses
+
+
+@pytest.mark.parametrize("error", [RunNotFound(run_id="r"), ValueError("a bug")])
+async def test_a_status_that_cannot_get_out_is_left_to_the_transport(error: Exception) -> None:
+    """It waits behind what the reader of a stream does not read; the handler waits for it only for a while."""
+
+    class Unread(FakeContext):
+        async def abort_with_status(self, _status: Any) -> None:
+            await asyncio.Event().wait()
+
+    limits = replace(DEFAULT, stream_abort_ms=1)
+    stream = handler(raises(error), "StreamEvents", limits=limits).unary_stream
+    assert await stream(pb.StreamEventsRequest(), Unread()) is None
 
 
 @pytest.mark.parametrize("error", [ValueError("a secret"), KeyError("a secret"), AssertionError("a secret")])

@@ -100,13 +100,14 @@ def guarded_parse(message: type[M], *, bytes_max: int) -> Callable[[bytes], M | 
 class Guarded:
     """One method behind its guard, whichever way its requests come."""
 
-    def __init__(self, method: MethodDescriptor, servicer: object, gate: Gate) -> None:
+    def __init__(self, method: MethodDescriptor, servicer: object, gate: Gate, limits: Limits) -> None:
         self.method = method
         self.raw = method.name in getattr(servicer, "raw_methods", ())
         self.large = method.name in getattr(servicer, "large_methods", ())
         self.name = f"{method.containing_service.name}/{method.name}"
         self._behaviour: Callable[..., Awaitable[Any]] = getattr(servicer, snake(method.name))
         self._gate = gate
+        self._abort_s = limits.stream_abort_ms / 1000
 
     async def answer(self, request: Message | SessionPlaneError | None, context: Any) -> Any:
         """Return the response, or the status to refuse with. Raises only what ends a call: its cancellation, or that
@@ -141,10 +142,18 @@ class Guarded:
         """Answer a call over the transport. A stream of requests is read from the context, as they come."""
         self._gate.enter(context)
         answer = await self.answer(request, context)
-        return await abort(context, answer) if isinstance(answer, Status) else answer
+        if not isinstance(answer, Status):
+            return answer
+        if not self.method.server_streaming:
+            return await abort(context, answer)
+        # A status waits behind what the reader of a stream does not read; after a while it is left to the transport.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._abort_s):
+                await abort(context, answer)
+        return None
 
 
-def guarded(service: ServiceDescriptor, servicer: object, gate: Gate) -> list[Guarded]:
+def guarded(service: ServiceDescriptor, servicer: object, gate: Gate, limits: Limits) -> list[Guarded]:
     """Guard a service: each method of its descriptor by the servicer's method of that name in snake case.
 
     The servicer's method of a unary method takes (request, context) and returns the response. One of a streaming
@@ -152,7 +161,7 @@ def guarded(service: ServiceDescriptor, servicer: object, gate: Gate) -> list[Gu
     `raw_methods`. One of streaming requests takes (context) and reads from it, too; its messages may hold several
     requests if its class names it in `large_methods`.
     """
-    return [Guarded(method, servicer, gate) for method in service.methods]
+    return [Guarded(method, servicer, gate, limits) for method in service.methods]
 
 
 def method_handler(guarded: Guarded, limits: Limits) -> grpc.RpcMethodHandler[Any, Any]:

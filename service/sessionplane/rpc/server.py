@@ -89,7 +89,7 @@ def services(
         AdminService(plane, parser, facts),
     )
     for descriptor, servicer in zip(SERVICES, servicers, strict=True):
-        methods = guarded(descriptor, servicer, gate)
+        methods = guarded(descriptor, servicer, gate, limits)
         exchange.offer(methods)
         yield descriptor.full_name, {each.method.name: method_handler(each, limits) for each in methods}
 
