@@ -217,6 +217,26 @@ def test_each_problem_is_one_line_that_names_its_variable(monkeypatch: pytest.Mo
     ]
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "advice"),
+    [
+        ("LIMITS__SWEEP_MS", "soon", "write a whole number (it is 'soon')"),
+        ("LIMITS__SWEEP_MS", "1.5", "write a whole number (it is '1.5')"),
+        ("REFLECTION", "perhaps", "write true or false (it is 'perhaps')"),
+        ("LOG_FORMAT", "xml", "write 'console' or 'json' (it is 'xml')"),
+        ("OPAQUE_PEERS", '{"a": 5}', "write a JSON list"),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_answered_with_what_to_write(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, advice: str
+) -> None:
+    """In our words, not in those of the library that reads it."""
+    monkeypatch.setenv(f"SESSIONPLANE_{name}", value)
+    with pytest.raises(SettingsInvalid) as refused:
+        Settings.load()
+    assert refused.value.problems == (f"SESSIONPLANE_{name}: {advice}.",)
+
+
 @pytest.mark.parametrize("each", [each.name for each in fields(Limits)])
 @pytest.mark.parametrize("value", [0, -1, 2**53 + 1])
 def test_every_bound_is_a_bound(each: str, value: int) -> None:
@@ -253,15 +273,18 @@ def test_what_the_canonicaliser_refuses_is_a_settings_problem(given: dict[str, o
     [
         ("{", ["SESSIONPLANE_FRESHNESS: this is not JSON"]),
         ("[" * 100_000, ["SESSIONPLANE_FRESHNESS: this is not JSON"]),
-        ("[]", ["SESSIONPLANE_FRESHNESS: Input should be a valid dictionary."]),
-        ('"never"', ["SESSIONPLANE_FRESHNESS: Input should be a valid dictionary (it is 'never')."]),
+        ("[]", ["SESSIONPLANE_FRESHNESS: write a JSON object."]),
+        ('"never"', ["SESSIONPLANE_FRESHNESS: write a JSON object (it is 'never')."]),
         ('{"main": {}, "main": {}}', ["SESSIONPLANE_FRESHNESS: 'main' is there twice."]),
         ('{"dm": {}}', ["SESSIONPLANE_FRESHNESS: 'dm' is no kind of key. There are default, thread, main,"]),
         ('{"main": 60}', ["SESSIONPLANE_FRESHNESS.main: "]),
-        ('{"main": {"idel": {"minutes": 60}}}', ["SESSIONPLANE_FRESHNESS.main.idel: Unexpected "]),
-        ('{"main": {"idle": {}}}', ["SESSIONPLANE_FRESHNESS.main.idle.minutes: Field required."]),
+        ('{"main": {"idel": {"minutes": 60}}}', ["SESSIONPLANE_FRESHNESS.main.idel: there is no such field"]),
+        ('{"main": {"idle": {}}}', ["SESSIONPLANE_FRESHNESS.main.idle.minutes: this is missing."]),
         ('{"main": {"idle": {"minutes": 0}}}', ["SESSIONPLANE_FRESHNESS.main.idle: minutes is 0, but must"]),
-        ('{"main": {"idle": {"minutes": 1.5}}}', ["SESSIONPLANE_FRESHNESS.main.idle.minutes: Input should"]),
+        (
+            '{"main": {"idle": {"minutes": 1.5}}}',
+            ["SESSIONPLANE_FRESHNESS.main.idle.minutes: write a whole number"],
+        ),
         (
             '{"main": {"daily": {"hour": 24, "zone": "UTC"}}, "cron": {"daily": {"hour": 4, "zone": "Berln"}}}',
             [

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from sessionplane.domain.freshness import Freshness, FreshnessSettings
@@ -34,6 +35,23 @@ _PORT_MAX: Final = 65_535
 _SOCKET_PATH_BYTES_MAX: Final = 107  # Linux: sockaddr_un holds 108 bytes, one of them the closing zero
 _LIMIT_MAX: Final = 2**53  # exact in JSON and far inside SQLite's integers
 _KEYS: Final = KeySettings()
+
+# What is wrong with a value of the wrong type, by the library's name for that.
+_WORDS: Final = {
+    "int_parsing": "write a whole number",
+    "int_type": "write a whole number",
+    "int_from_float": "write a whole number",
+    "bool_parsing": "write true or false",
+    "bool_type": "write true or false",
+    "string_type": "write a text in quotes",
+    "dict_type": "write a JSON object",
+    "dataclass_type": "write a JSON object",
+    "tuple_type": "write a JSON list",
+    "frozen_set_type": "write a JSON list",
+    "literal_error": "write {expected}",
+    "missing": "this is missing",
+    "unexpected_keyword_argument": "there is no such field; remove it",
+}
 
 # Bounds that contradict each other would refuse every request: each row must not fall.
 _RISING: Final = (
@@ -227,7 +245,7 @@ class Settings(BaseSettings):
             for each in error.errors():
                 where = _where(each["loc"], given)
                 if where not in strays:
-                    problems += _sentences(where, each["msg"], each["input"])
+                    problems += _sentences(where, _in_our_words(each), each["input"])
         except SettingsError as error:
             problems = problems or [f"{error}."]
         if problems:
@@ -312,6 +330,12 @@ def _where(loc: tuple[int | str, ...], given: Mapping[str, object]) -> str:
         return ".".join(path)
     depth = 2 if path[0] == "limits" else 1
     return ".".join([_variable("__".join(path[:depth])), *path[depth:]])
+
+
+def _in_our_words(error: ErrorDetails) -> str:
+    """Say what to write instead; what has no words here keeps the library's."""
+    words = _WORDS.get(error["type"], error["msg"])
+    return words.format(**error.get("ctx", {})) if words is not error["msg"] else words
 
 
 def _sentences(where: str, message: str, value: object) -> Iterable[str]:
