@@ -47,7 +47,7 @@ NOT_TOLD_TWICE = {
     " finished_at_ms kept_from_ms due_at_ms runner_id lease_token lease_ms lease_epoch lease_confirmed pool place"
     " fingerprint report_fingerprint late_fingerprint output_bytes last_run_sequence first_sequence lane_sequence"
     " first_output_sequence generation injected",
-    "inputs": "place created_at_ms fingerprint spec",
+    "inputs": "run_id place created_at_ms fingerprint spec",
     "interrupts": "mode reason created_at_ms escalate_at_ms run_id interrupt_id",
     "requests": "*",
     "imports": "*",
@@ -71,7 +71,7 @@ class Whole:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
     database = tmp_path_factory.mktemp("whole") / "plane.db"
     asyncio.run(_fill(database))
-    return Whole(Pages(database), rows(database))
+    return Whole(Pages(database), as_bytes(database))
 
 
 async def _fill(database: Path) -> None:
@@ -115,13 +115,22 @@ def found(database: Path) -> list[str]:
 
 def unseen(whole: Whole, database: Path) -> Iterator[str]:
     """Return what differs, and should have been found."""
-    now = rows(database)
+    now = as_bytes(database)
     for table, before in whole.rows.items():
         free = NOT_TOLD_TWICE.get(table, "").split()
         names = columns(database, table)
         for row, other in zip(before, now[table], strict=True):
             differs = {name for name, one, two in zip(names, row, other, strict=True) if one != two}
             yield from (f"{table}.{name}" for name in differs if free != ["*"] and name not in free)
+
+
+def as_bytes(database: Path) -> dict[str, list[tuple[Any, ...]]]:
+    """Return every row of every table, also where a text is none."""
+    with closing(sqlite3.connect(database)) as connection:
+        connection.text_factory = bytes
+        found = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
+        names = [name.decode() for (name,) in found]
+        return {name: connection.execute(f"SELECT * FROM {name}").fetchall() for name in names}
 
 
 def columns(database: Path, table: str) -> list[str]:

@@ -25,7 +25,8 @@ from sessionplane.store.reading import SqliteReadTx
 
 _PAGE_ENTRIES = 1_000
 _PAGE_BYTES = 4 * 1024 * 1024
-_UNREADABLE = (sqlite3.Error, codec.Unreadable)
+# The last two: a column holds what no column of its type does.
+_UNREADABLE = (sqlite3.Error, codec.Unreadable, TypeError, ValueError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
