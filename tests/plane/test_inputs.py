@@ -12,7 +12,7 @@ from sessionplane.domain.inputs import InputStage
 from sessionplane.domain.runs import RunDisposition, RunPolicy, RunState
 from sessionplane.plane import inputs
 from sessionplane.plane.context import run_topic
-from tests.support.planes import KEY, NAMESPACE, Bench, open_bench
+from tests.support.planes import NAMESPACE, Bench, open_bench
 
 INTERRUPT, INJECT = RunPolicy.INTERRUPT, RunPolicy.INJECT
 
@@ -289,11 +289,13 @@ async def test_waiting_for_a_taken_input_waits_for_the_run_that_took_it(bench: B
 
 async def test_waiting_for_an_input_ends_as_it_is_dropped(bench: Bench) -> None:
     """An input that ends while the run that it waited for goes on is told to whoever waits by its id."""
+    over = await bench.running()
+    await bench.finish(over.run_id)
     active = await bench.running()
     await bench.inject("", "mine")
     waiting = asyncio.create_task(bench.plane.wait_run(NAMESPACE, "mine", wait_s=20))
     await bench.settled()
-    await bench.interrupt(KEY, expected_run_id="another", drop_queued=True)
+    await bench.interrupt(run_id=over.run_id, drop_queued=True)
     found = await asyncio.wait_for(waiting, timeout=10)
     assert (found.run.run_id, found.run.state) == ("mine", RunState.FINISHED)
     assert bench.run(active.run_id).state is RunState.RUNNING

@@ -93,6 +93,7 @@ CALLS: Mapping[str, Callable[[Scene], Awaitable[object]]] = {
 
 ELSEWHERE = {
     "DriveRun": "below, since its answers are frames",
+    "Exchange": "another door to these same calls",
     "CompactEvents": "its answer stands for many commits, each of which may be lost and is done again",
 }
 READING = {
