@@ -69,7 +69,7 @@ PARTS: Mapping[str, PartInfo] = {
     ),
     "powercut": PartInfo(
         run="sessionplane.proof.powercut.campaign:run",
-        count=2_000,
+        count=1_000,
         unit="cuts",
         does="Cut the power at N moments of a real server's work; this needs strace.",
         seeded="seed",
