@@ -211,6 +211,18 @@ async def test_a_pause_right_after_a_pause_counts(bench: Bench) -> None:
     assert bench.run(run.run_id).state is RunState.RUNNING
 
 
+async def test_a_pause_during_a_start_counts(bench: Bench) -> None:
+    """Leases that were granted again before it are granted once more: nobody could be heard yet."""
+    run = await bench.running()
+    await bench.heartbeat(run.run_id)
+    starting = asyncio.create_task(bench.plane.sweeper.start())
+    await asyncio.sleep(0)
+    await bench.store.submit(lambda _: bench.clock.advance(LEASE_MS * 10))  # behind the first page of grants
+    await starting
+    await bench.plane.sweeper.sweep()
+    assert bench.run(run.run_id).state is RunState.RUNNING
+
+
 async def test_two_periods_are_not_late(bench: Bench) -> None:
     """A sweep within two periods of the one before judges at once."""
     run = await bench.running()

@@ -84,12 +84,13 @@ class Sweeper:
 
     async def start(self) -> None:
         """Recover: grant every lease again in full, since nobody could be heard while the server was away."""
+        # Looked for from before the first grant on: whoever has a lease is not heard until all this is over.
+        self._pauses = Pauses(now_ms=self._clock.monotonic_ms(), period_ms=self._limits.sweep_ms)
         after: RunRef | None = RunRef("", "")
         while after is not None:
             after = await self._execute(with_request(upkeep.recover_leases, after))
         await self._execute(upkeep.expect_subscribers)
         self._ready_at_ms = self._clock.monotonic_ms()
-        self._pauses = Pauses(now_ms=self._ready_at_ms, period_ms=self._limits.sweep_ms)
 
     async def look_for_pauses(self) -> None:
         """Called every `sweep_ms`, also while a sweep is under way, since one that takes long is no pause."""

@@ -31,6 +31,7 @@ FOUND = {
     86: "a refusal that nobody took, which led to resolves that were logged with their key; test_plane shows it",
     212: "a disk that stayed slow in a calm world, so that a lost run ended late: a mistake of the simulation",
     2445: "a watcher that read signs of life for ever in a calm world: a mistake of the simulation",
+    4678: "a pause of the machine while a server started, after which runs were lost; test_upkeep shows it",
 }
 """Seeds that once broke a promise, and what they led to with the clients of that time. Each stays in the suite."""
 
