@@ -32,6 +32,7 @@ FOUND = {
     212: "a disk that stayed slow in a calm world, so that a lost run ended late: a mistake of the simulation",
     2445: "a watcher that read signs of life for ever in a calm world: a mistake of the simulation",
     4678: "a pause of the machine while a server started, after which runs were lost; test_upkeep shows it",
+    1_004_594: "a subscriber that left while the end was on its way: a mistake of the simulation",
 }
 """Seeds that once broke a promise, and what they led to with the clients of that time. Each stays in the suite."""
 

@@ -38,6 +38,8 @@ from sessionplane.v1.event_pb2 import Event
 LONGEST_S = 90.0
 """Virtual time after which a seed has not come to its end."""
 
+ARRIVED_HOPS = 3
+"""So many ways through the network later, everything that was sent has arrived."""
 LOOK_S = 0.5
 """So often does the witness look whether a run has ended."""
 
@@ -123,6 +125,8 @@ class Simulation:
             await chaos.calm()
             world.ending = True
             await _come_to_an_end(world)
+            # What is on its way arrives before anybody leaves.
+            await asyncio.sleep(ARRIVED_HOPS * plan.odds.hop_s)
             world.over = True
             self._recorder.happened(Happening.OVER)
             await asyncio.gather(*following)
