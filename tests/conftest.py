@@ -1,6 +1,7 @@
 """What every test has in common. Fixtures stand beside the tests that use them."""
 
 import os
+import signal
 
 from hypothesis import HealthCheck, settings
 
@@ -19,3 +20,8 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+# A shell without job control starts what it puts into the background deaf to ctrl-C, and so would be all that tests
+# start, among it commands that are to be stopped by just that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
