@@ -33,7 +33,7 @@ async def _holder(stack: AsyncExitStack, address: str, number: int) -> Process:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "tests.faults.support.idle", *arguments), stdin=PIPE, stdout=PIPE
     )
-    stack.push_async_callback(process.communicate)
+    stack.push_async_callback(process.communicate, b"")  # which closes its standard input
     return process
 
 
