@@ -113,7 +113,7 @@ async def _through(client: Client, key: str) -> int:
 
 
 @pytest.mark.slow
-async def test_the_short_form_measures_what_it_says(tmp_path: Path) -> None:
+def test_the_short_form_measures_what_it_says(tmp_path: Path) -> None:
     """Deliveries, interrupts and starts, with each step told; nothing is missing."""
     steps: list[tuple[int, int]] = []
     found = short.run(1, folder=tmp_path, progress=lambda done, of: steps.append((done, of)))
