@@ -21,7 +21,7 @@ from google.rpc.status_pb2 import Status
 
 from sessionplane.domain.errors import Damaged, Draining, LimitExceeded, Malformed, SessionPlaneError
 from sessionplane.domain.limits import Limits
-from sessionplane.rpc.status import abort, damaged, incident, status_of
+from sessionplane.rpc.status import abort, abort_within, damaged, incident, status_of
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -146,11 +146,7 @@ class Guarded:
             return answer
         if not self.method.server_streaming:
             return await abort(context, answer)
-        # A status waits behind what the reader of a stream does not read; after a while it is left to the transport.
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._abort_s):
-                await abort(context, answer)
-        return None
+        return await abort_within(self._abort_s, context, answer)
 
 
 def guarded(service: ServiceDescriptor, servicer: object, gate: Gate, limits: Limits) -> list[Guarded]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
-from contextlib import suppress
 from typing import Protocol, TypeVar
 
 from sessionplane.domain.errors import SessionPlaneError
@@ -17,7 +16,7 @@ from sessionplane.domain.limits import Limits
 from sessionplane.domain.streams import ClosingReason
 from sessionplane.live.pulse import Pulse
 from sessionplane.rpc.guard import Context
-from sessionplane.rpc.status import abort, status_of
+from sessionplane.rpc.status import abort_within, status_of
 
 T = TypeVar("T")
 
@@ -58,6 +57,4 @@ async def until_stuck(stream: Paced, work: Awaitable[T]) -> T | ClosingReason:
 
 async def refuse(error: SessionPlaneError, context: Context, limits: Limits) -> None:
     """End the call with an error. A status that cannot get out is left to the transport after a while."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(limits.stream_abort_ms / 1000):
-            await abort(context, status_of(error))
+    await abort_within(limits.stream_abort_ms / 1000, context, status_of(error))

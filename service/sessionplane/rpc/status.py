@@ -6,6 +6,8 @@ docs/protocol.md is printed from this one.
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from typing import NoReturn
 
 import grpc
@@ -159,3 +161,14 @@ async def abort(context: grpc.aio.ServicerContext[object, object], status: statu
     """End the call with this status."""
     await context.abort_with_status(rpc_status.to_status(status))
     raise AssertionError  # abort raises
+
+
+async def abort_within(
+    most_s: float, context: grpc.aio.ServicerContext[object, object], status: status_pb2.Status
+) -> None:
+    """End a stream with this status. It waits behind what its reader does not read; after a while it is left to the
+    transport.
+    """
+    with suppress(TimeoutError):
+        async with asyncio.timeout(most_s):
+            await abort(context, status)
