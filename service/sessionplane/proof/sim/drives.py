@@ -15,9 +15,9 @@ from google.protobuf.message import Message
 
 from sessionplane.proof.history.records import Call
 from sessionplane.proof.sim.clients import Actor
-from sessionplane.proof.sim.exchange import Outcome
 from sessionplane.proof.sim.flow import Flow
 from sessionplane.proof.sim.network import Network
+from sessionplane.proof.sim.open_call import Outcome
 from sessionplane.v1 import event_pb2, run_pb2
 from sessionplane.v1 import runner_service_pb2 as pb
 

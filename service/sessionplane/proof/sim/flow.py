@@ -9,8 +9,8 @@ from contextvars import Context
 from google.protobuf.message import Message
 
 from sessionplane.proof.history.records import Stream
-from sessionplane.proof.sim.exchange import Exchange, Outcome
 from sessionplane.proof.sim.network import Lost, Network, Refused
+from sessionplane.proof.sim.open_call import OpenCall, Outcome
 from sessionplane.v1.session_service_pb2 import StreamEventsResponse
 
 
@@ -27,7 +27,7 @@ class Flow:
         self.over = False
         self.waited = False
         """Whether what was read last had to be waited for, so that nothing older is on its way."""
-        self._exchange = Exchange(self._come, lambda: self._come("cut"), on_frame=self._come, window=window)
+        self._open_call = OpenCall(self._come, lambda: self._come("cut"), on_frame=self._come, window=window)
         self._send(self._arrive)
 
     def _arrive(self) -> None:
@@ -35,12 +35,12 @@ class Flow:
         if server is None or not server.ready:
             self._come("nobody is there")
         elif not self.over:
-            server.take(self._method, self._data, self._exchange)
+            server.take(self._method, self._data, self._open_call)
 
     def send(self, request: Message | None) -> None:
         """Send a further request; None says that it was the last."""
         data = None if request is None else request.SerializeToString()
-        self._send(self._exchange.receive, data)
+        self._send(self._open_call.receive, data)
 
     def _send(self, deliver: object, *given: object) -> None:
         """Bring something to the server, behind what was sent before."""
@@ -68,7 +68,7 @@ class Flow:
                 await self._news
         thing = self._inbox.popleft()
         if isinstance(thing, bytes):
-            self._exchange.taken()
+            self._open_call.taken()
         else:
             self.over = True
         return thing
@@ -77,7 +77,7 @@ class Flow:
         """Go away without a word more."""
         if not self.over:
             self.over = True
-            self._net.hop(self._exchange.cancel)
+            self._net.hop(self._open_call.cancel)
 
 
 class Reading(Flow):

@@ -14,8 +14,8 @@ from typing import Any
 from google.protobuf.message import Message
 
 from sessionplane.proof.history.records import Call, Recorder, Refusal
-from sessionplane.proof.sim.exchange import Exchange, Outcome
 from sessionplane.proof.sim.loop import SeededLoop
+from sessionplane.proof.sim.open_call import OpenCall, Outcome
 from sessionplane.proof.sim.server import Server
 
 
@@ -89,7 +89,7 @@ class _Unary:
         self._method = record.method
         self._data = record.request.SerializeToString()
         self._until_s = net.loop.time() + timeout_s
-        self._exchanges: list[Exchange] = []
+        self._open_calls: list[OpenCall] = []
         if net.happens(net.odds.given_up):
             timeout_s = 3 * net.delay_s()
         self._timer = net.loop.call_later(timeout_s, self._give_up)
@@ -104,9 +104,9 @@ class _Unary:
         if server is None or not server.ready:
             self._net.hop(self._settle, "nobody is there")
             return
-        exchange = Exchange(self._done, self._cut, until_s=self._until_s)
-        self._exchanges.append(exchange)
-        server.take(self._method, self._data, exchange)
+        open_call = OpenCall(self._done, self._cut, until_s=self._until_s)
+        self._open_calls.append(open_call)
+        server.take(self._method, self._data, open_call)
 
     def _done(self, outcome: Outcome) -> None:
         if not self._net.happens(self._net.odds.answer_lost):
@@ -117,8 +117,8 @@ class _Unary:
 
     def _give_up(self) -> None:
         self._settle("no answer in time")
-        for exchange in self._exchanges:
-            self._net.hop(exchange.cancel)
+        for open_call in self._open_calls:
+            self._net.hop(open_call.cancel)
 
     def _settle(self, outcome: Outcome | str) -> None:
         if not self.outcome.done():

@@ -19,8 +19,8 @@ from sessionplane.domain.keys import KeySettings
 from sessionplane.domain.limits import Limits
 from sessionplane.plane.plane import ControlPlane
 from sessionplane.proof.sim.disk import Disk
-from sessionplane.proof.sim.exchange import Exchange, Outcome
 from sessionplane.proof.sim.loop import Process, SeededLoop, owned
+from sessionplane.proof.sim.open_call import OpenCall, Outcome
 from sessionplane.rpc.admin_service import ServerFacts
 from sessionplane.rpc.guard import Gate
 from sessionplane.rpc.server import services
@@ -76,7 +76,7 @@ class Server:
         self._freshness = freshness
         self._chance = chance
         self._gate = Gate()
-        self._exchanges: dict[Exchange, None] = {}
+        self._open_calls: dict[OpenCall, None] = {}
         self._methods: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
         self._asked: asyncio.Event | None = None
         main = owned(self.process).run(self._begin)
@@ -128,12 +128,12 @@ class Server:
         self._gate.close()
         plane.drain()
         for _ in range(10):
-            if not self._exchanges:
+            if not self._open_calls:
                 return
             await asyncio.sleep(GRACE_S / 10)
-        for exchange in list(self._exchanges):
-            exchange.on_cut()
-            exchange.cancel()
+        for open_call in list(self._open_calls):
+            open_call.on_cut()
+            open_call.cancel()
 
     def _ended(self, main: asyncio.Task[str]) -> None:
         self.ready = False
@@ -146,29 +146,29 @@ class Server:
         """The methods that it has."""
         return frozenset(self._methods)
 
-    def take(self, method: str, data: bytes, exchange: Exchange) -> None:
+    def take(self, method: str, data: bytes, open_call: OpenCall) -> None:
         """Let a call in."""
-        self._exchanges[exchange] = None
-        exchange.task = owned(self.process).run(self._spawn, method, data, exchange)
-        exchange.task.add_done_callback(lambda task: self._answered(exchange, task), context=Context())
+        self._open_calls[open_call] = None
+        open_call.task = owned(self.process).run(self._spawn, method, data, open_call)
+        open_call.task.add_done_callback(lambda task: self._answered(open_call, task), context=Context())
 
-    def _spawn(self, method: str, data: bytes, exchange: Exchange) -> asyncio.Task[Any]:
+    def _spawn(self, method: str, data: bytes, open_call: OpenCall) -> asyncio.Task[Any]:
         handler: Any = self._methods[method]
         if handler.request_streaming:
-            exchange.serve(handler.request_deserializer, handler.response_serializer)
-            exchange.receive(data)
-            return self._loop.create_task(handler.stream_stream(None, exchange))
+            open_call.serve(handler.request_deserializer, handler.response_serializer)
+            open_call.receive(data)
+            return self._loop.create_task(handler.stream_stream(None, open_call))
         behaviour = handler.unary_stream if handler.response_streaming else handler.unary_unary
-        exchange.serve(handler.request_deserializer, handler.response_serializer)
-        return self._loop.create_task(behaviour(handler.request_deserializer(data), exchange))
+        open_call.serve(handler.request_deserializer, handler.response_serializer)
+        return self._loop.create_task(behaviour(handler.request_deserializer(data), open_call))
 
-    def _answered(self, exchange: Exchange, task: asyncio.Task[Any]) -> None:
+    def _answered(self, open_call: OpenCall, task: asyncio.Task[Any]) -> None:
         """Hand over what the handler said; runs outside the process, which may be dead by now."""
-        self._exchanges.pop(exchange, None)
+        self._open_calls.pop(open_call, None)
         if task.cancelled():
             return
-        refusal = exchange.refusal(task.exception())
-        exchange.on_done(Outcome(refusal=refusal) if refusal else Outcome(answer=task.result()))
+        refusal = open_call.refusal(task.exception())
+        open_call.on_done(Outcome(refusal=refusal) if refusal else Outcome(answer=task.result()))
 
     def ask_to_stop(self) -> None:
         """SIGTERM."""
@@ -182,6 +182,6 @@ class Server:
         self._loop.kill(self.process)
         if self.store is not None:
             self.store.abandon()
-        for exchange in list(self._exchanges):
-            exchange.on_cut()
-        self._exchanges.clear()
+        for open_call in list(self._open_calls):
+            open_call.on_cut()
+        self._open_calls.clear()

@@ -7,8 +7,8 @@ from typing import Any
 
 from sessionplane.proof.history.records import Call
 from sessionplane.proof.sim.clients import Actor, World
-from sessionplane.proof.sim.exchange import Outcome
 from sessionplane.proof.sim.flow import Flow
+from sessionplane.proof.sim.open_call import Outcome
 from sessionplane.v1 import session_service_pb2 as pb
 from sessionplane.v1.session_pb2 import Session
 

@@ -22,7 +22,7 @@ class Outcome:
     refusal: Refusal | None = None
 
 
-class Exchange:
+class OpenCall:
     """See the module. Without `until_s` the call has no deadline; `window` frames may wait to be read."""
 
     def __init__(
